@@ -1,0 +1,54 @@
+"""All that a plug-in may import: the contract between the harness and its methods, models and data."""
+
+from bench.callback import Callback
+from bench.data import (
+    Dataset,
+    Images,
+    Shape,
+    Split,
+    check_images,
+    stratified,
+    with_validation,
+)
+from bench.errors import BenchError, DataDamaged, DataMissing, TrialFailed
+from bench.evaluation import Evaluation
+from bench.gates import Gates, scoring
+from bench.masks import Masks, Scope, Scores
+from bench.method import Level, Method, Retrain, Score, Start
+from bench.network import network
+from bench.recipe import Recipe
+from bench.sites import Layout, Site
+from bench.trial import Reference, State, Trial
+
+__all__ = [
+    "BenchError",
+    "Callback",
+    "DataDamaged",
+    "DataMissing",
+    "Dataset",
+    "Evaluation",
+    "Gates",
+    "Images",
+    "Layout",
+    "Level",
+    "Masks",
+    "Method",
+    "Recipe",
+    "Reference",
+    "Retrain",
+    "Scope",
+    "Score",
+    "Scores",
+    "Shape",
+    "Site",
+    "Split",
+    "Start",
+    "State",
+    "Trial",
+    "TrialFailed",
+    "check_images",
+    "network",
+    "scoring",
+    "stratified",
+    "with_validation",
+]

@@ -1,0 +1,289 @@
+"""Run one trial from its specification to its record."""
+
+import json
+import resource
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from bench import fingerprint, measure
+from bench.data import Dataset, Part, shrink_for_smoke
+from bench.environment import Machine
+from bench.errors import BenchError, TrialFailed, UsageError
+from bench.gates import apply_hard
+from bench.network import about
+from bench.options import method_of
+from bench.phases import PhaseStore
+from bench.recipe import Recipe
+from bench.records import Results, file_digest, sealed, write_json
+from bench.registry import Registry
+from bench.seeds import derive
+from bench.sites import Layout, layout_of
+from bench.spec import SCHEMA, TrialSpec
+from bench.trial import Kept, Reference, Setting, Trial, load_model
+
+MAX_STORED_CLASSES = 200
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A data set on the device."""
+
+    dataset: Dataset
+    train: Part
+    validation: Part
+    test: Part
+
+
+@dataclass
+class Bench:
+    """What a process needs to run trials: where results go, names, machine, data."""
+
+    results: Results
+    registry: Registry
+    machine: Machine
+    data_root: Path
+    flags: list[str] = field(default_factory=list)
+    checkpoint_seconds: float = 30.0
+    _parts: dict[tuple[str, str, int | None], Parts] = field(default_factory=dict)
+
+    def parts(self, name: str, budget: str, size: int | None) -> Parts:
+        """Load a data set once per process."""
+        key = (name, budget, size)
+        if key not in self._parts:
+            dataset = self.registry.dataset(name)
+            split = dataset.load(self.data_root)
+            if budget == "smoke":
+                split = shrink_for_smoke(split)
+            three = (
+                Part.of(images, dataset, size, self.machine.device)
+                for images in (split.train, split.validation, split.test)
+            )
+            self._parts[key] = Parts(dataset, *three)
+        return self._parts[key]
+
+
+def build(registry: Registry, model: str, dataset: Dataset, seed: int) -> tuple[nn.Module, Layout]:
+    """Build a network from its seed, on the CPU, and find its layers and units."""
+    maker = registry.model(model)
+    channels, height, width = dataset.shape
+    size = about(maker).input_size
+    shape = (channels, size or height, size or width)
+    torch.manual_seed(derive(seed, "init"))
+    try:
+        network = maker(dataset.classes, shape)
+        layout = layout_of(network, torch.zeros(1, *shape))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        first = str(error).partition("\n")[0]
+        raise UsageError(f"{model} cannot be built for {dataset.name} {shape}: {first}") from error
+    if layout.has_convolutions:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network, layout
+
+
+def execute(bench: Bench, spec: TrialSpec, notify: Callable[[int, int], None]) -> dict[str, Any]:
+    """Run a trial and write its folder.
+
+    Returns:
+        The finished record.
+
+    Raises:
+        Exception: whatever stopped the trial, after `error.json` was written.
+    """
+    folder = bench.results.trial(spec.id).path
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "error.json").unlink(missing_ok=True)
+    write_json(folder / "spec.json", _spec_record(bench, spec))
+    write_json(folder / "env.json", bench.machine.record(bench.flags))
+    try:
+        return _run(bench, spec, folder, notify)
+    except Exception as error:
+        shown = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        write_json(folder / "error.json", {"error": shown, "traceback": traceback.format_exc()})
+        raise
+
+
+def _run(
+    bench: Bench, spec: TrialSpec, folder: Path, notify: Callable[[int, int], None]
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    maker = bench.registry.model(spec.model)
+    parts = bench.parts(spec.dataset, spec.budget, about(maker).input_size)
+    network, layout = build(bench.registry, spec.model, parts.dataset, spec.seed)
+    network.to(bench.machine.device)
+    trial = Trial(network, layout, _setting(bench, spec, parts, notify))
+    method = method_of(bench.registry, spec.method, spec.options)
+    method.prune(trial)
+    trial.close()
+    control_start, follows_rounds = method.control()
+    rounds = trial.rounds if follows_rounds else trial.rounds[-1:]
+    _write_state(folder, trial)
+    measured = _measure(folder, network, layout, trial, parts)
+    result = {
+        "schema": SCHEMA,
+        "id": spec.id,
+        "spec": spec.as_json(),
+        "metrics": measured | _deterministic_cost(trial),
+        "kept": {name: _kept(network, layout, k, parts) for name, k in trial.kept.items()},
+        "unreachable": trial.unreachable if spec.target and not spec.depends_on else False,
+        "control": {"start": control_start, "rounds": rounds, "lr_scale": trial.lr_scale},
+        "phases": sorted(trial.costs),
+        "files": {f.name: file_digest(f) for f in sorted(folder.glob("*.safetensors"))},
+    }
+    _write_log(folder, trial)
+    write_json(folder / "cost.json", _machine_cost(trial, time.perf_counter() - started))
+    record = sealed(result)
+    write_json(folder / "result.json", record)
+    return record
+
+
+def _setting(
+    bench: Bench, spec: TrialSpec, parts: Parts, notify: Callable[[int, int], None]
+) -> Setting:
+    recipe = Recipe(**{k: _tuples(v) for k, v in spec.recipe.items()})
+    environment = {
+        **bench.machine.facts(),
+        "seed": spec.seed,
+        "recipe": asdict(recipe),
+        "train": parts.train.digest,
+        "validation": parts.validation.digest,
+        "core": fingerprint.of_core(),
+        # The forward pass is code: two networks may share every tensor.
+        "model": [spec.model, bench.registry.source_of("models", spec.model)],
+    }
+    return Setting(
+        recipe=recipe,
+        seed=spec.seed,
+        target=spec.target,
+        train=parts.train,
+        validation=parts.validation,
+        store=PhaseStore(bench.results.folder / "phases"),
+        environment=environment,
+        checkpoint_seconds=bench.checkpoint_seconds,
+        reference=_reference(bench, spec),
+        notify=notify,
+    )
+
+
+def _reference(bench: Bench, spec: TrialSpec) -> Reference | None:
+    """Read the trial that a control follows.
+
+    Raises:
+        TrialFailed: it is not finished.
+    """
+    if not spec.depends_on:
+        return None
+    followed = spec.depends_on[0]
+    record, _ = bench.results.finished(followed)
+    if record is None:
+        raise TrialFailed(f"it is a control of trial {followed}, which did not finish")
+    control = record["control"]
+    return Reference(
+        start=control["start"],
+        rounds=tuple(control["rounds"]),
+        lr_scale=control["lr_scale"],
+        masks=load_file(bench.results.trial(followed).path / "masks.safetensors"),
+        epochs=record["metrics"]["epochs_total"],
+    )
+
+
+def _write_state(folder: Path, trial: Trial) -> None:
+    """Store masks and the final weights, dropped ones as zeros."""
+    apply_hard(trial.model, trial.masks)
+    masks = {name: mask.cpu() for name, mask in trial.masks.touched.items()}
+    _save(folder / "masks.safetensors", masks)
+    _save(folder / "model.safetensors", trial.model.state_dict())
+
+
+def _measure(
+    folder: Path, network: nn.Module, layout: Layout, trial: Trial, parts: Parts
+) -> dict[str, Any]:
+    channels_last = layout.has_convolutions
+    columns, logits = measure.accuracy(
+        network, parts.test.in_layout(channels_last), parts.validation.in_layout(channels_last)
+    )
+    if parts.dataset.classes <= MAX_STORED_CLASSES:
+        _save(folder / "predictions.safetensors", {k: v.half() for k, v in logits.items()})
+    return columns | measure.sizes(layout, trial.masks.touched)
+
+
+def _kept(network: nn.Module, layout: Layout, state: Kept, parts: Parts) -> dict[str, Any]:
+    """Measure a state that the method wanted beside the final one."""
+    load_model(network, state.tensors)
+    channels_last = layout.has_convolutions
+    columns, _ = measure.accuracy(
+        network, parts.test.in_layout(channels_last), parts.validation.in_layout(channels_last)
+    )
+    return columns | measure.sizes(layout, state.masks)
+
+
+def _deterministic_cost(trial: Trial) -> dict[str, Any]:
+    cost = trial.cost
+    return {
+        "epochs_total": cost.epochs,
+        "images_seen": cost.images_seen,
+        "images_forward": cost.images_forward,
+        "optimizer_steps": cost.optimizer_steps,
+        "trainings": sum(c.epochs > 0 for c in trial.costs.values()),
+    }
+
+
+def _machine_cost(trial: Trial, seconds: float) -> dict[str, Any]:
+    device = trial.setting.train.images.y.device
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device) / 2**20
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "train_seconds": trial.cost.seconds,
+        "peak_memory_mb": peak,
+        "trial_seconds": seconds,
+        "work": asdict(trial.work),
+    }
+
+
+def _write_log(folder: Path, trial: Trial) -> None:
+    lines = "".join(json.dumps(event) + "\n" for event in trial.events)
+    part = folder / "log.jsonl.part"
+    part.write_text(lines, encoding="utf-8")
+    part.replace(folder / "log.jsonl")
+
+
+def _spec_record(bench: Bench, spec: TrialSpec) -> dict[str, Any]:
+    """The resolved specification, and the code it was run with."""
+    registry = bench.registry
+    method = method_of(registry, spec.method, spec.options)
+    return {
+        "spec": spec.as_json(),
+        "resolved": {
+            "options": asdict(method),
+            "recipe": asdict(Recipe(**{k: _tuples(v) for k, v in spec.recipe.items()})),
+        },
+        "sources": sources(registry, spec),
+    }
+
+
+def sources(registry: Registry, spec: TrialSpec) -> dict[str, str]:
+    """Hashes of the plug-ins a trial runs."""
+    return {
+        "method": registry.source_of("methods", spec.method),
+        "model": registry.source_of("models", spec.model),
+        "dataset": registry.source_of("datasets", spec.dataset),
+    }
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    part = path.with_suffix(".part")
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part)
+    part.replace(path)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,222 @@
+"""Masks in force on a network: zeroed for good (hard), or as gates that leave the weights alone."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.counting import input_columns
+from bench.masks import Masks
+from bench.sites import Layout
+
+
+def parameter_masks(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Say per parameter what the masks zero: a unit's own row, bias and normalisation affine.
+
+    Args:
+        masks: those that are not all ones.
+
+    Returns:
+        Parameter name to a boolean tensor that broadcasts to the parameter's shape.
+    """
+    found: dict[str, Tensor] = {}
+
+    def add(name: str, mask: Tensor) -> None:
+        if name in layout.parameters:
+            found[name] = found[name] & mask if name in found else mask
+
+    for name, mask in masks.items():
+        if name in layout.weights:
+            add(name, mask)
+            continue
+        site = layout.site(name)
+        weight = f"{site.module}.weight"
+        rank = len(layout.parameters[weight])
+        if site.is_input:
+            add(weight, mask.view(1, -1, *[1] * (rank - 2)))
+            continue
+        add(weight, mask.view(-1, *[1] * (rank - 1)))
+        add(f"{site.module}.bias", mask)
+        if site.norm is not None:
+            add(f"{site.norm}.weight", mask)
+            add(f"{site.norm}.bias", mask)
+    return found
+
+
+def apply_hard(model: nn.Module, masks: Masks) -> None:
+    """Set everything that the masks drop to exactly +0.0, in place."""
+    with torch.no_grad():
+        for name, mask in parameter_masks(masks.layout, masks.touched).items():
+            parameter = model.get_parameter(name)
+            # where, not a product: w * 0 is -0.0 for a negative w, and hashes differently.
+            parameter.copy_(torch.where(mask, parameter, torch.zeros_like(parameter)))
+
+
+class HardMask:
+    """Keeps dropped weights and their optimiser state at zero, step after step."""
+
+    def __init__(self, model: nn.Module, masks: Masks) -> None:
+        self.model, self.masks = model, masks
+        self._parameters: list[nn.Parameter] = []
+        self._products: list[Tensor] = []
+        self._targets: list[Tensor] = []
+        self._version = -1
+
+    def follow(self) -> None:
+        """Take up masks that have changed since the last step."""
+        if self._version == self.masks.version:
+            return
+        if self._version >= 0:
+            apply_hard(self.model, self.masks)
+        self._version = self.masks.version
+        named = parameter_masks(self.masks.layout, self.masks.touched)
+        self._parameters = [self.model.get_parameter(name) for name in named]
+        # Float masks in the parameter's own memory layout: one fast loop per step.
+        self._products = [
+            torch.empty_like(p.data).copy_(mask.expand_as(p))
+            for p, mask in zip(self._parameters, named.values(), strict=True)
+        ]
+        self._targets = []
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if not self._parameters:
+            return
+        if not self._targets:  # the optimiser has no state before its first step
+            pairs = [(p.data, product) for p, product in zip(self._parameters, self._products,
+                                                             strict=True)]  # fmt: skip
+            pairs += [
+                (moment, product)
+                for p, product in zip(self._parameters, self._products, strict=True)
+                for moment in moments(optimizer, p)
+            ]
+            self._targets = [tensor for tensor, _ in pairs]
+            self._products = [product for _, product in pairs]
+        torch._foreach_mul_(self._targets, self._products)
+
+
+class Gates:
+    """Multiplies units' outputs (or a layer's inputs) by 0 or 1; the weights stay as they are.
+
+    Use as a context: hooks exist only inside it, so copies of the model never carry them.
+    """
+
+    def __init__(self, model: nn.Module, layout: Layout) -> None:
+        self.model = model
+        self.layout = layout
+        self._values: dict[str, Tensor] = {}
+        self._handles: list[Any] = []
+
+    def show(self, masks: Mapping[str, Tensor]) -> None:
+        """Put these masks in force; a site that is missing stays open."""
+        reference = next(self.model.parameters())
+        self._values = {
+            site.name: masks[site.name].to(reference.dtype)
+            for site in self.layout.sites
+            if site.name in masks
+        }
+
+    def __enter__(self) -> "Gates":
+        for site in self.layout.sites:
+            module = self.model.get_submodule(site.gate)
+            if site.is_input:
+                hook = module.register_forward_pre_hook(self._on_input(site.name))
+            else:
+                hook = module.register_forward_hook(self._on_output(site.name))
+            self._handles.append(hook)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _on_output(self, name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+            gate = self._values.get(name)
+            return None if gate is None else output * gate.view(-1, *[1] * (output.dim() - 2))
+
+        return hook
+
+    def _on_input(self, name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor] | None:
+            gate = self._values.get(name)
+            return None if gate is None else (args[0] * gate,)
+
+        return hook
+
+
+class Frozen:
+    """Holds every weight that touches a dropped unit bit for bit, with its optimiser state.
+
+    Zero gradients are not enough: momentum and weight decay would still move it.
+    """
+
+    def __init__(self, model: nn.Module, masks: Masks) -> None:
+        self.model, self.masks = model, masks
+        self._version = -1
+        self._alive: dict[str, Tensor] = {}
+        self._before: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Note the values that the coming step must not change."""
+        self._follow()
+        self._before.clear()
+        for name, alive in self._alive.items():
+            parameter = self.model.get_parameter(name)
+            for tensor in (parameter.data, *moments(optimizer, parameter)):
+                self._before.append((tensor, tensor.clone(), alive))
+
+    def after_step(self) -> None:
+        for tensor, old, alive in self._before:
+            tensor.copy_(torch.where(alive, tensor, old))
+
+    def _follow(self) -> None:
+        """Recompute what is alive: a weight moves only if both of its ends live."""
+        if self._version == self.masks.version:
+            return
+        self._version = self.masks.version
+        layout, touched = self.masks.layout, self.masks.touched
+        self._alive = parameter_masks(layout, touched)
+        for layer in layout.layers:
+            columns = input_columns(layer, touched)
+            if columns is None:
+                continue
+            name = f"{layer.name}.weight"
+            mask = columns.view(1, -1, *[1] * (len(layer.weight_shape) - 2))
+            self._alive[name] = self._alive[name] & mask if name in self._alive else mask
+
+
+def moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Iterator[Tensor]:
+    """Yield the optimiser's tensors that have one entry per weight: momentum, averages."""
+    for value in optimizer.state.get(parameter, {}).values():
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            yield value
+
+
+@contextmanager
+def scoring(model: nn.Module) -> Iterator[None]:
+    """Batch statistics without touching running ones, Dropout off, no gradients.
+
+    This is how a network is scored on a training batch under masks it was not trained with: the
+    running statistics belong to other masks, and must not learn from these.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    drops = [m for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+    modules = list(model.modules())
+    flags = [m.training for m in modules]
+    tracking = [n.track_running_stats for n in norms]
+    model.train()
+    for norm in norms:
+        norm.track_running_stats = False
+    for drop in drops:
+        drop.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, flag in zip(modules, flags, strict=True):
+            module.training = flag
+        for norm, tracked in zip(norms, tracking, strict=True):
+            norm.track_running_stats = tracked

@@ -1,0 +1,74 @@
+"""Options of methods and recipes: checked against the fields of their classes."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.errors import UnknownName, UsageError
+from bench.method import Method
+from bench.recipe import Recipe
+from bench.registry import Registry
+
+
+def method_of(registry: Registry, name: str, options: dict[str, Any]) -> Method:
+    """Return a method with its options set.
+
+    Raises:
+        UnknownName: an option it does not have.
+        UsageError: a value that is not of the option's type.
+    """
+    built: Method = _built(registry.method(name), name, options)
+    return built
+
+
+def recipe_of(base: Recipe, changes: dict[str, Any]) -> Recipe:
+    """Return a recipe with some fields changed."""
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(Recipe)}
+    if "epochs" in changes:
+        changes = {"full_epochs": changes["epochs"], **changes}
+    recipe: Recipe = _built(Recipe, "recipe", {**fields, **changes})
+    return recipe
+
+
+def non_default(thing: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass object that differ from its class's defaults, as JSON."""
+    values = {}
+    for f in dataclasses.fields(thing):
+        value = getattr(thing, f.name)
+        if value != f.default:
+            values[f.name] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
+def grid(options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Expand options whose value is a list into every combination."""
+    names = list(options)
+    choices = [v if isinstance(v, list) else [v] for v in options.values()]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*choices)]
+
+
+def _built(cls: Any, owner: str, values: dict[str, Any]) -> Any:
+    known = [f.name for f in dataclasses.fields(cls)]
+    for name in values:
+        if name not in known:
+            raise UnknownName(f"option of {owner}", name, known)
+    values = {k: None if v == "none" and _allows_none(cls, k) else v for k, v in values.items()}
+    try:
+        return TypeAdapter(cls).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([owner, *(str(p) for p in first["loc"] if isinstance(p, str))][:2])
+        message = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{where}: {message} (given: {_short(first['input'])})") from None
+
+
+def _allows_none(cls: Any, name: str) -> bool:
+    annotation = str(next(f.type for f in dataclasses.fields(cls) if f.name == name))
+    return "None" in annotation
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,204 @@
+"""From requests to a graph of trials: every cell, its controls, and what waits for what."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.errors import UnknownName, UsageError
+from bench.execute import build
+from bench.method import Method
+from bench.network import about
+from bench.options import grid, method_of, non_default, recipe_of
+from bench.recipe import PROTOCOL_VERSION, Budget
+from bench.registry import Registry
+from bench.request import Request, parse_seeds, parse_targets
+from bench.spec import TrialSpec
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Trials that one worker runs in turn: one method on one seed, targets ascending.
+
+    Attributes:
+        after: indices of the chains whose trials these follow.
+    """
+
+    trials: tuple[str, ...]
+    after: tuple[int, ...] = ()
+
+
+@dataclass
+class Plan:
+    """Trials by id, in the order they are best run, and their chains."""
+
+    trials: dict[str, TrialSpec] = field(default_factory=dict)
+    chains: list[Chain] = field(default_factory=list)
+
+    def add(self, specs: list[TrialSpec]) -> None:
+        """Add a chain; trials that are planned already are not planned twice."""
+        new = [s for s in specs if s.id not in self.trials]
+        if not new:
+            return
+        followed = {i for s in new for i in s.depends_on}
+        after = {n for n, chain in enumerate(self.chains) if followed & set(chain.trials)}
+        self.trials |= {s.id: s for s in new}
+        self.chains.append(Chain(tuple(s.id for s in new), tuple(sorted(after))))
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One method with its options on one model and data set."""
+
+    method: str
+    options: dict[str, Any]
+    built: Method
+    base: dict[str, Any]
+    targets: tuple[float | None, ...]
+
+
+def make_plan(registry: Registry, asked: list[Request], threads: int = 1) -> Plan:
+    """Expand requests into trials.
+
+    Raises:
+        UsageError: a name, an option or a combination that cannot work, with the reason.
+    """
+    plan = Plan()
+    checker = _Checker(registry)
+    for request in asked:
+        cells = list(_cells(registry, request, checker, threads))
+        seeds = parse_seeds(request.seeds)
+        for seed in seeds:
+            for base in _distinct([cell.base for cell in cells]):
+                if request.controls != "none":
+                    plan.add([_spec(registry, "dense", base, seed)])
+        for seed in seeds:
+            for cell in cells:
+                _add_cell(plan, registry, cell, seed, request.controls)
+    return plan
+
+
+def _cells(
+    registry: Registry, request: Request, checker: "_Checker", threads: int
+) -> Iterator[_Cell]:
+    methods = _runnable(registry, request)
+    _refuse_stray_options(request, methods)
+    targets = tuple(parse_targets(request.targets))
+    for model in registry.resolve("models", _list(request.models)):
+        for dataset in registry.resolve("datasets", _list(request.datasets)):
+            base = {
+                "model": model,
+                "dataset": dataset,
+                "budget": request.budget,
+                "protocol_version": PROTOCOL_VERSION,
+                "threads": threads,
+                "recipe": _recipe(registry, model, request),
+            }
+            for method in methods:
+                for options in grid(request.options.get(method, {})):
+                    built = method_of(registry, method, options)
+                    checker.check(method, built, model, dataset)
+                    own = targets if built.rate == "target" else (None,)
+                    yield _Cell(method, non_default(built), built, base, own)
+
+
+def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: str) -> None:
+    specs = [_cell_spec(cell, seed, target) for target in cell.targets]
+    plan.add(specs)
+    if cell.built.rate == "none" or cell.method == "random" or controls == "none":
+        return
+    roles: list[tuple[str, str]] = [("random", "rates_of")]
+    if controls == "all":
+        roles += [("scratch", "rates_of"), ("dense", "budget_of")]
+        if cell.method != "magnitude":
+            roles.append(("magnitude", "rates_of"))
+    for method, role in roles:
+        followers = []
+        for spec in specs:
+            control = _spec(registry, method, cell.base, seed)
+            target = None if method == "dense" else spec.target
+            followers.append(dataclasses.replace(control, target=target, **{role: spec.id}))
+        plan.add(followers)
+
+
+def _cell_spec(cell: _Cell, seed: int, target: float | None) -> TrialSpec:
+    return TrialSpec(
+        method=cell.method,
+        method_version=cell.built.version,
+        options=cell.options,
+        seed=seed,
+        target=target,
+        **cell.base,
+    )
+
+
+def _spec(registry: Registry, method: str, base: dict[str, Any], seed: int) -> TrialSpec:
+    version = registry.method(method).version
+    return TrialSpec(method=method, method_version=version, seed=seed, **base)
+
+
+def _runnable(registry: Registry, request: Request) -> list[str]:
+    """The methods asked for; `all` and wildcards leave out those that only follow others."""
+    asked = _list(request.methods)
+    named = {p.strip() for given in asked for p in given.split(",")}
+    methods = []
+    for name in registry.resolve("methods", asked):
+        if not registry.method(name).is_control:
+            methods.append(name)
+        elif name in named:
+            raise UsageError(f"{name} only follows other trials; --controls all adds it to them")
+    return methods
+
+
+def _refuse_stray_options(request: Request, methods: list[str]) -> None:
+    for owner in request.options:
+        if owner not in (*methods, "recipe"):
+            raise UnknownName("owner of options", owner, [*methods, "recipe"])
+
+
+def _recipe(registry: Registry, model: str, request: Request) -> dict[str, Any]:
+    """The network's recipe at this budget's length, with the user's changes."""
+    budget: Budget = request.budget
+    base = about(registry.model(model)).recipe.for_budget(budget)
+    changes = request.options.get("recipe", {})
+    for name, value in changes.items():
+        if isinstance(value, list) and name != "milestones":
+            raise UsageError(
+                f"recipe.{name}: one value at a time; a recipe is the same for all trials"
+            )
+    return non_default(recipe_of(base, changes))
+
+
+class _Checker:
+    """Refuses combinations that cannot work, before anything is started."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self._networks: dict[tuple[str, str], tuple[int, bool, str]] = {}
+
+    def check(self, name: str, method: Method, model: str, dataset: str) -> None:
+        classes, has_sites, why_not = self._network(model, dataset)
+        reason = method.impossible(classes=classes, has_sites=has_sites)
+        if reason:
+            more = f": {why_not}" if why_not and not has_sites else ""
+            raise UsageError(f"{name} cannot prune {model} on {dataset}: {reason}{more}")
+
+    def _network(self, model: str, dataset: str) -> tuple[int, bool, str]:
+        if (model, dataset) not in self._networks:
+            source = self.registry.dataset(dataset)
+            _, layout = build(self.registry, model, source, seed=0)
+            hidden = [s for s in layout.sites if not s.is_input]
+            self._networks[model, dataset] = (source.classes, bool(hidden), layout.why_no_sites)
+        return self._networks[model, dataset]
+
+
+def _distinct(bases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    distinct: list[dict[str, Any]] = []
+    for base in bases:
+        if base not in distinct:
+            distinct.append(base)
+    return distinct
+
+
+def _list(names: str | list[str]) -> list[str]:
+    return [names] if isinstance(names, str) else names

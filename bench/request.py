@@ -1,0 +1,168 @@
+"""What the user asks for: flags and suite files, checked and merged into one request."""
+
+import math
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import UnknownName, UsageError
+
+Budget = Literal["smoke", "quick", "full"]
+Controls = Literal["none", "default", "all"]
+DEFAULT_MODEL, DEFAULT_DATASET = "lenet-300-100", "mnist-5k"
+Names = str | list[str]
+
+
+class Request(BaseModel):
+    """The flags of `bench run`; a suite file has the same fields.
+
+    `options` holds per method (or `recipe`) the values to set; a list is a grid.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    methods: Names = Field(default_factory=list)
+    models: Names = DEFAULT_MODEL
+    datasets: Names = DEFAULT_DATASET
+    targets: str | list[float | int] = "2,8,32"
+    seeds: str | int | list[int] = "0-2"
+    controls: Controls = "default"
+    budget: Budget = "quick"
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class Suite(Request):
+    """A suite file: one request at the top, and blocks `[[run]]` that change parts of it."""
+
+    run: list[dict[str, Any]] = Field(default_factory=list)
+
+
+def requests(suite: Path | None, flags: dict[str, Any], settings: list[str]) -> list[Request]:
+    """Merge a suite file and the flags; flags win.
+
+    Args:
+        suite: TOML file, or None.
+        flags: those the user gave.
+        settings: `--set` values, `method.option=value`.
+
+    Raises:
+        UsageError: unreadable or invalid, with the place in the file.
+    """
+    chosen = _set_options(settings)
+    top: dict[str, Any] = {}
+    blocks: list[dict[str, Any]] = [{}]
+    source = "the command line"
+    if suite is not None:
+        source = str(suite)
+        whole = _validated(Suite, _toml(suite), source)
+        top = whole.model_dump(exclude={"run"}, exclude_unset=True)
+        blocks = whole.run or [{}]
+    merged = []
+    for block in blocks:
+        options = _merge(_merge(top.get("options", {}), block.get("options", {})), chosen)
+        values = {**top, **block, **flags, "options": options}
+        merged.append(_validated(Request, values, source))
+    if not any(r.methods for r in merged):
+        raise UsageError(
+            "Say which methods to run: bench run --methods magnitude,dropnet, or name a suite "
+            "(bench list suites)"
+        )
+    return merged
+
+
+def parse_seeds(given: str | int | list[int]) -> list[int]:
+    """Return seeds from `0-9`, `0,1,2`, `5` or a list."""
+    if isinstance(given, int):
+        given = [given]
+    if isinstance(given, list):
+        seeds = given
+    else:
+        seeds = []
+        for part in given.split(","):
+            match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+            if match is None:
+                raise UsageError(f"--seeds {given!r}: {part!r} is not a seed such as 3 or 0-9")
+            first, last = int(match[1]), int(match[2] or match[1])
+            if last < first:
+                raise UsageError(
+                    f"--seeds {given!r}: {part!r} runs backwards; write {last}-{first}"
+                )
+            seeds += range(first, last + 1)
+    if any(s < 0 for s in seeds) or not seeds:
+        raise UsageError(f"--seeds {given!r}: seeds are whole numbers from 0 up")
+    return list(dict.fromkeys(seeds))
+
+
+def parse_targets(given: str | list[float | int]) -> list[float]:
+    """Return compressions; a value below 1 is a share removed, so 0.9 is 10."""
+    parts = [p for p in given.split(",") if p.strip()] if isinstance(given, str) else given
+    targets = []
+    for part in parts:
+        try:
+            value = float(part)
+        except ValueError:
+            raise UsageError(f"--targets {given!r}: {part!r} is not a number") from None
+        if not math.isfinite(value) or value <= 0 or value == 1:
+            raise UsageError(
+                f"--targets: {part} cannot be a target; above 1 it is a compression (8 = an eighth "
+                "is left), between 0 and 1 the share removed"
+            )
+        targets.append(value if value > 1 else round(1 / (1 - value), 9))
+    if not targets:
+        raise UsageError(f"--targets {given!r} names no target; try --targets 2,8,32")
+    return sorted(set(targets))
+
+
+def parse_setting(text: str) -> tuple[str, str, list[Any]]:
+    """Split `dropnet.drop=0.1,0.2` into owner, option and values."""
+    match = re.fullmatch(r"([\w-]+)\.(\w+)=(.+)", text)
+    if match is None:
+        raise UsageError(f"--set {text!r} is not of the form method.option=value")
+    return match[1], match[2], [_literal(v.strip()) for v in match[3].split(",")]
+
+
+def _set_options(settings: list[str]) -> dict[str, dict[str, Any]]:
+    options: dict[str, dict[str, Any]] = {}
+    for text in settings:
+        owner, option, values = parse_setting(text)
+        options.setdefault(owner, {})[option] = values[0] if len(values) == 1 else values
+    return options
+
+
+def _literal(text: str) -> Any:
+    if text.lower() == "none":
+        return "none"
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _merge(
+    first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    return {k: {**first.get(k, {}), **second.get(k, {})} for k in {*first, *second}}
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"The suite {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The suite {path} is not valid TOML: {error}") from error
+
+
+def _validated(kind: type[Any], values: dict[str, Any], source: str) -> Any:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"]) or "the file"
+        if first["type"] == "extra_forbidden":
+            unknown = UnknownName("field", str(first["loc"][-1]), kind.model_fields)
+            raise UsageError(f"{source}: {unknown}") from None
+        raise UsageError(f"{source}: {where}: {first['msg']}, not {first['input']!r}") from None

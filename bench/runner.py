@@ -1,0 +1,291 @@
+"""Run a plan: skip what is finished, share chains out to workers, keep going when a trial fails."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.environment import Machine, device_named
+from bench.errors import BenchError, TrialFailed, UsageError
+from bench.execute import Bench, execute, sources
+from bench.plan import Chain, Plan
+from bench.progress import Event, Reporter
+from bench.records import Results
+from bench.registry import Registry
+from bench.spec import TrialSpec
+
+Send = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker process needs to set itself up; plain values that travel."""
+
+    out: Path
+    data_root: Path
+    device: str = "auto"
+    threads: int = 1
+    plugins: tuple[Path, ...] = ()
+    flags: tuple[str, ...] = ()
+    checkpoint_seconds: float = 30.0
+
+    def bench(self) -> Bench:
+        machine = Machine(device_named(self.device), self.threads)
+        machine.prepare()
+        return Bench(
+            Results(self.out), Registry(self.plugins), machine, self.data_root,
+            list(self.flags), self.checkpoint_seconds,
+        )  # fmt: skip
+
+
+@dataclass
+class Todo:
+    """What of a plan is left.
+
+    Attributes:
+        warnings: records that were quarantined, plug-ins that changed since.
+    """
+
+    chains: list[Chain]
+    finished: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def trials(self) -> int:
+        return sum(len(chain.trials) for chain in self.chains)
+
+
+@dataclass
+class Outcome:
+    """How a sweep ended: ids by what became of them."""
+
+    finished: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def what_is_left(
+    plan: Plan, results: Results, registry: Registry, retry_failed: bool, rerun_changed: bool
+) -> Todo:
+    """Look at every trial's folder: finished ones are skipped, failed ones wait."""
+    todo = Todo([])
+    changed = _Changed(results, registry)
+    for chain in plan.chains:
+        left = []
+        for trial_id in chain.trials:
+            record, problem = results.finished(trial_id)
+            if problem:
+                todo.warnings.append(problem)
+            if record is not None and not (changed(plan.trials[trial_id]) and rerun_changed):
+                todo.finished.append(trial_id)
+            elif results.trial(trial_id).status() == "failed" and not retry_failed:
+                todo.failed.append(trial_id)
+            else:
+                left.append(trial_id)
+        todo.chains.append(Chain(tuple(left), chain.after))
+    todo.warnings += changed.sentences(rerun_changed)
+    return todo
+
+
+class _Changed:
+    """Finds finished trials whose plug-ins' code is not what it was."""
+
+    def __init__(self, results: Results, registry: Registry) -> None:
+        self.results, self.registry = results, registry
+        self._now: dict[tuple[str, str, str], dict[str, str]] = {}
+        self._named: dict[str, int] = {}
+
+    def __call__(self, spec: TrialSpec) -> bool:
+        import json
+
+        names = (spec.method, spec.model, spec.dataset)
+        if names not in self._now:
+            self._now[names] = sources(self.registry, spec)
+        try:
+            text = (self.results.trial(spec.id).path / "spec.json").read_text(encoding="utf-8")
+            then = json.loads(text)["sources"]
+        except (OSError, ValueError, KeyError):
+            return False
+        different = [k for k, now in self._now[names].items() if then.get(k) != now]
+        for kind in different:
+            name = f"{kind} {getattr(spec, kind)}"
+            self._named[name] = self._named.get(name, 0) + 1
+        return bool(different)
+
+    def sentences(self, rerun: bool) -> list[str]:
+        if rerun:
+            return []
+        return [
+            f"{count} finished trials were run with other code of the {name}: they are kept as they "
+            "are; --rerun-changed runs them again"
+            for name, count in self._named.items()
+        ]
+
+
+def sweep(plan: Plan, todo: Todo, settings: Settings, jobs: int, reporter: Reporter) -> Outcome:
+    """Run what is left.
+
+    Args:
+        plan: all trials by id.
+        todo: the chains to run; `after` refers to their places in its list.
+        settings: for each worker.
+        jobs: number of worker processes; 1 runs in this process.
+        reporter: is told of every event.
+    """
+    outcome = Outcome(finished=list(todo.finished), failed=list(todo.failed))
+
+    def hear(event: Event) -> None:
+        if event.kind in ("finished", "failed"):
+            getattr(outcome, event.kind).append(event.trial)
+        reporter.event(event)
+
+    reporter.begin(todo.trials, len(todo.finished), len(todo.failed))
+    try:
+        if jobs == 1:
+            _run_here(plan, todo, settings, hear)
+        else:
+            _run_in_workers(plan, todo, settings, jobs, hear)
+    finally:
+        reporter.end()
+    return outcome
+
+
+def _run_here(plan: Plan, todo: Todo, settings: Settings, hear: Send) -> None:
+    bench = settings.bench()
+    for chain in todo.chains:
+        _run_chain(bench, [plan.trials[i] for i in chain.trials], 1, hear)
+
+
+def _run_chain(bench: Bench, specs: list[TrialSpec], worker: int, send: Send) -> None:
+    """Run trials in turn; one that fails is recorded and the next one goes on."""
+    for spec in specs:
+        started = time.perf_counter()
+
+        def tell(kind: str, spec: TrialSpec = spec, **detail: Any) -> None:
+            send(Event(kind, spec.id, spec.label, worker, detail))
+
+        tell("started")
+        try:
+            record = execute(
+                bench, spec, lambda done, of, tell=tell: tell("epoch", done=done, of=of)
+            )
+        except Exception as error:
+            shown = str(error) if isinstance(error, BenchError) else repr(error)
+            tell("failed", error=shown, seconds=time.perf_counter() - started)
+        else:
+            shown_metrics = ("top1", "top5", "pruning_rate", "epochs_total")
+            metrics = {k: record["metrics"][k] for k in shown_metrics}
+            tell("finished", **metrics, seconds=time.perf_counter() - started)
+
+
+# -- worker processes ----------------------------------------------------------------------------
+
+
+def _run_in_workers(plan: Plan, todo: Todo, settings: Settings, jobs: int, hear: Send) -> None:
+    context = multiprocessing.get_context("spawn")
+    events = context.Queue()
+    numbers = context.Queue()
+    for number in range(1, jobs + 1):
+        numbers.put(number)
+    listener = threading.Thread(target=_listen, args=(events, hear), daemon=True)
+    listener.start()
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_set_up, initargs=(settings, events, numbers)
+    )
+    try:
+        with pool:
+            _feed(pool, plan, todo)
+    except BrokenProcessPool:
+        raise TrialFailed(
+            "A worker process was killed from outside (out of memory, perhaps: --jobs 1 needs less); "
+            "run the same command again to go on from where it was"
+        ) from None
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
+    finally:
+        events.put(None)
+        listener.join(timeout=10)
+
+
+def _feed(pool: ProcessPoolExecutor, plan: Plan, todo: Todo) -> None:
+    """Hand out chains in order, each as soon as the chains it follows are done."""
+    waiting = list(range(len(todo.chains)))
+    running: dict[Future[None], int] = {}
+    done: set[int] = set()
+    while waiting or running:
+        for index in _ready(todo, waiting, done):
+            waiting.remove(index)
+            specs = [plan.trials[i] for i in todo.chains[index].trials]
+            if specs:
+                running[pool.submit(_work, specs)] = index
+            else:
+                done.add(index)
+        if running:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+                done.add(running.pop(future))
+
+
+def _ready(todo: Todo, waiting: list[int], done: set[int]) -> Iterator[int]:
+    return (i for i in list(waiting) if done.issuperset(todo.chains[i].after))
+
+
+def _listen(events: Any, hear: Send) -> None:
+    while (event := events.get()) is not None:
+        hear(event)
+
+
+@dataclass
+class _Worker:
+    bench: Bench
+    number: int
+    events: Any
+
+
+_worker: _Worker | None = None
+
+
+def _set_up(settings: Settings, events: Any, numbers: Any) -> None:
+    """Make this process a worker: it ignores Ctrl-C and dies with the process that started it."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _worker = _Worker(settings.bench(), numbers.get(), events)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(specs: list[TrialSpec]) -> None:
+    assert _worker is not None
+    _run_chain(_worker.bench, specs, _worker.number, _worker.events.put)
+
+
+def jobs_of(given: str, chains: int, threads: int, device: str) -> int:
+    """Return how many workers to start for `auto` or a number.
+
+    Raises:
+        UsageError: not a number above 0.
+    """
+    if given == "auto":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        wanted = 1 if device_named(device).type == "cuda" else max(1, (cores or 1) // threads)
+    elif given.isdecimal() and int(given) > 0:
+        wanted = int(given)
+    else:
+        raise UsageError(f"--jobs {given!r} is neither auto nor a number from 1 up")
+    return max(1, min(wanted, chains))

@@ -1,0 +1,81 @@
+"""A trial's identity: the twelve hex digits of its canonical specification."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One cell of the benchmark.
+
+    Attributes:
+        method_version: the method's own; results of another version are another trial.
+        options: the method's options that differ from its defaults, so that a new option orphans
+            no old result.
+        target: compression; None where the rate is emergent or nothing is pruned.
+        recipe: the recipe's fields that differ from the general defaults.
+        threads: CPU threads; other numbers than 1 give other bits.
+        rates_of: id of the trial whose rates this control follows.
+        budget_of: id of the trial whose whole training cost this control spends.
+    """
+
+    method: str
+    method_version: int
+    model: str
+    dataset: str
+    seed: int
+    target: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    budget: str = "quick"
+    protocol: str = "common"
+    protocol_version: int = 1
+    threads: int = 1
+    rates_of: str | None = None
+    budget_of: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the specification; what has its default is left out."""
+        values: dict[str, Any] = {"schema": SCHEMA}
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if value != _default(f):
+                values[f.name] = value
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TrialSpec":
+        return cls(**{k: v for k, v in values.items() if k != "schema"})
+
+    @property
+    def id(self) -> str:
+        """12 hex digits; frozen by a test."""
+        return hashlib.sha256(canonical(self.as_json())).hexdigest()[:12]
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        return tuple(i for i in (self.rates_of, self.budget_of) if i is not None)
+
+    @property
+    def label(self) -> str:
+        """How a trial is called in progress lines."""
+        options = ",".join(f"{k}={v}" for k, v in sorted(self.options.items()))
+        method = f"{self.method}[{options}]" if options else self.method
+        target = f" {self.target:g}x" if self.target is not None else ""
+        control = f" (control of {self.depends_on[0]})" if self.depends_on else ""
+        return f"{method}{target} {self.model} {self.dataset} seed {self.seed}{control}"
+
+
+def _default(f: "dataclasses.Field[Any]") -> Any:
+    """A field's default; MISSING, which equals no value, where it has none."""
+    return f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+
+
+def canonical(value: Any) -> bytes:
+    """Return JSON that is the same for equal values: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,276 @@
+"""The only training loop. Everything a method wants of it is a mask mode or a callback."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench import batchnorm
+from bench.callback import Callback, pack, unpack
+from bench.data import Part
+from bench.errors import TrialFailed
+from bench.gates import Frozen, Gates, HardMask, apply_hard
+from bench.masks import Masks
+from bench.recipe import Recipe
+from bench.seeds import derive, generator
+from bench.sites import Layout
+
+if TYPE_CHECKING:
+    from bench.trial import Trial
+
+Mode = Literal["hard", "gate", "soft"]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass
+class Cost:
+    """What a phase took. All but the seconds are the same on every machine.
+
+    Attributes:
+        images_seen: images trained on; `images_forward` counts every forward pass, those included.
+    """
+
+    epochs: int = 0
+    images_seen: int = 0
+    images_forward: int = 0
+    optimizer_steps: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: "Cost") -> None:
+        for f in fields(self):
+            setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
+
+
+@dataclass
+class Progress:
+    """How far a training is: everything, with the tensors, that a resumed one needs."""
+
+    epoch: int
+    cost: Cost = field(default_factory=Cost)
+    log: list[dict[str, Any]] = field(default_factory=list)
+    callback: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Progress":
+        return cls(values["epoch"], Cost(**values["cost"]), values["log"], values["callback"])
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: the arguments of `Trial.train` and what the trial adds to them.
+
+    Attributes:
+        clock: epochs this network has been trained for so far; order and draws depend on it.
+        start, stop: the part of the schedule to run, in epochs; `epochs` is its whole length.
+        trainable: name prefixes of parameters that move; None: all.
+    """
+
+    recipe: Recipe
+    seed: int
+    clock: int
+    start: int
+    stop: int
+    epochs: int
+    lr_scale: float
+    trainable: tuple[str, ...] | None
+    mode: Mode
+    loss: Loss
+
+
+class Training:
+    """Runs a `Job` on a network, from its start or from a saved `Progress`."""
+
+    def __init__(
+        self,
+        job: Job,
+        model: nn.Module,
+        layout: Layout,
+        masks: Masks,
+        part: Part,
+        callback: Callback | None,
+        trial: "Trial",
+    ) -> None:
+        self.job, self.model, self.layout, self.masks = job, model, layout, masks
+        self.part = part.in_layout(layout.has_convolutions)
+        self.callback, self.trial = callback, trial
+        self.gates = Gates(model, layout)
+        self.masks_at_entry = dict(masks.touched)
+        if job.mode == "gate" and any(name in layout.weights for name in masks.touched):
+            raise TrialFailed('mode "gate" masks units; single weights are masked in mode "hard"')
+        if job.mode != "gate":
+            apply_hard(model, masks)
+        self.optimizer = self._optimizer()
+        self.progress = Progress(epoch=job.start)
+
+    # -- saving and resuming -----------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that decides how the training goes on."""
+        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"mask/{k}": v for k, v in self.masks.touched.items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{name}/{key}"] = value
+        plain, more = pack(self.callback)
+        self.progress.callback = plain
+        return tensors | {f"callback/{k}": v for k, v in more.items()}
+
+    def resume(self, progress: Progress, tensors: dict[str, Tensor]) -> None:
+        """Go on from where `state` was taken."""
+        self.progress = progress
+        load_model(self.model, under("model/", tensors))
+        self.masks.load(under("mask/", tensors))
+        unpack(self.callback, progress.callback, under("callback/", tensors))
+        for name, parameter in self.model.named_parameters():
+            saved = under(f"optimizer/{name}/", tensors)
+            for key, value in saved.items():
+                # A fused optimiser mixes up elements when a weight is channels_last and its
+                # momentum is not: take the weight's own layout.
+                like = value.shape == parameter.shape
+                own = torch.empty_like(parameter.data).copy_(value) if like else value
+                self.optimizer.state[parameter][key] = own
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    def run(self, checkpoint: Callable[["Training"], None]) -> None:
+        """Train to the end of the span; `checkpoint` is called after every epoch but the last."""
+        job = self.job
+        while self.progress.epoch < job.stop:
+            started = time.perf_counter()
+            if job.mode == "gate":
+                with self.gates:
+                    line = self._epoch()
+            else:
+                line = self._epoch()
+            self.progress.epoch += 1
+            self.progress.cost.epochs += 1
+            if self.callback is not None:
+                self.callback.epoch(self.trial, self.progress.epoch)
+            self.progress.cost.seconds += time.perf_counter() - started
+            self.progress.log.append(line)
+            if self.progress.epoch < job.stop:
+                checkpoint(self)
+        self._finish()
+
+    def _epoch(self) -> dict[str, Any]:
+        job, done = self.job, self.progress.epoch
+        clock = job.clock + done - job.start
+        device = self.part.images.y.device
+        torch.manual_seed(derive(job.seed, "global", clock))
+        order = torch.randperm(len(self.part), generator=generator(job.seed, "order", clock))
+        hard = HardMask(self.model, self.masks) if job.mode == "hard" else None
+        frozen = Frozen(self.model, self.masks) if job.mode == "gate" else None
+        self.model.train()
+        steps = -(-len(self.part) // job.recipe.batch_size)
+        lr = 0.0
+        total, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        bad_step = torch.full((), steps, device=device)
+        for step, (x, y) in enumerate(self.part.batches(job.recipe.batch_size, order)):
+            lr = job.lr_scale * job.recipe.lr_at(done + step / steps, job.epochs)
+            loss, logits = self._step(x, y, lr, hard, frozen)
+            total += loss * len(y)
+            right += (logits.argmax(1) == y).sum()
+            # The first bad step stays on the device: no host waits inside an epoch.
+            bad_step = torch.where(torch.isfinite(loss), bad_step, bad_step.clamp(max=step))
+        self._refuse_divergence(int(bad_step), steps, done)
+        n = len(self.part)
+        self.progress.cost.images_seen += n
+        self.progress.cost.optimizer_steps += steps
+        return {"epoch": done + 1, "lr": lr, "train_loss": float(total) / n,
+                "train_top1": 100 * float(right) / n}  # fmt: skip
+
+    def _step(
+        self, x: Tensor, y: Tensor, lr: float, hard: HardMask | None, frozen: Frozen | None
+    ) -> tuple[Tensor, Tensor]:
+        callback = self.callback
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        if callback is not None:
+            self.gates.show({})  # what the callback looks at, it masks itself
+            callback.batch(self.trial, x, y)
+        if frozen is not None:
+            self.gates.show(self.masks.touched)
+        if hard is not None:
+            hard.follow()
+        self.optimizer.zero_grad()
+        with torch.autocast(x.device.type, torch.bfloat16, self.job.recipe.precision == "bf16"):
+            logits = self.model(x)
+        loss = self.job.loss(logits.float(), y)
+        penalty = callback.penalty(self.trial) if callback is not None else None
+        (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
+        if callback is not None:
+            callback.gradients(self.trial)
+        if frozen is not None:
+            frozen.before_step(self.optimizer)
+        self.optimizer.step()
+        if frozen is not None:
+            frozen.after_step()
+        if hard is not None:
+            hard.after_step(self.optimizer)
+        if callback is not None:
+            callback.step(self.trial, lr)
+        return loss.detach(), logits.detach()
+
+    def _refuse_divergence(self, bad_step: int, steps: int, epoch: int) -> None:
+        if bad_step < steps:
+            raise TrialFailed(
+                f"the training diverged: the loss was not finite at step {bad_step + 1} of epoch "
+                f"{epoch + 1}; try a lower learning rate, such as --set recipe.lr="
+                f"{self.job.recipe.lr / 10:g}"
+            )
+
+    def _finish(self) -> None:
+        """Estimate BatchNorm statistics again if the masks moved since the training began."""
+        if self.masks_moved() and batchnorm.has_norms(self.model):
+            job = self.job
+            with self.gates:
+                self.gates.show(self.masks.touched if job.mode == "gate" else {})
+                if job.mode != "gate":
+                    apply_hard(self.model, self.masks)
+                batchnorm.estimate(self.model, self.part, job.recipe.batch_size, job.seed)
+
+    def masks_moved(self) -> bool:
+        """Whether the masks differ from those at entry, also after a resume."""
+        now = self.masks.touched
+        if now.keys() != self.masks_at_entry.keys():
+            return True
+        return any(not torch.equal(now[n], self.masks_at_entry[n]) for n in now)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        recipe, prefixes = self.job.recipe, self.job.trainable
+        parameters = [
+            p
+            for name, p in self.model.named_parameters()
+            if prefixes is None or name.startswith(prefixes)
+        ]
+        lr, decay = recipe.lr, recipe.weight_decay
+        if recipe.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr, weight_decay=decay, fused=True)
+        if recipe.optimizer == "adadelta":
+            return torch.optim.Adadelta(parameters, lr, weight_decay=decay, foreach=True)
+        return torch.optim.SGD(
+            parameters, lr, recipe.momentum, weight_decay=decay,
+            nesterov=recipe.nesterov and recipe.momentum > 0, fused=True,
+        )  # fmt: skip
+
+
+def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names start with a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def load_model(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy saved weights and buffers into a network; every tensor keeps its memory layout."""
+    own = model.state_dict()
+    if own.keys() != tensors.keys():
+        raise TrialFailed("the saved state belongs to another network")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])

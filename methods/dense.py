@@ -1,0 +1,20 @@
+"""Dense: the network as it is, trained and not pruned; every other row is held against it."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from bench.api import Level, Method, Trial
+
+
+@dataclass(frozen=True)
+class Dense(Method):
+    """One training. As a control of another trial it trains for all the epochs that one took."""
+
+    rate: ClassVar[Literal["target", "emergent", "none"]] = "none"
+    level: ClassVar[Level] = "none"
+
+    def prune(self, trial: Trial) -> None:
+        if trial.reference is None:
+            trial.pretrained()
+        else:
+            trial.train(epochs=trial.reference.epochs)

@@ -1,0 +1,70 @@
+"""DropNet: rewind, retrain, drop the least active units, repeat.
+
+Tan & Motani, ICML 2020 (arXiv 2207.06646), Algorithm 1.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bench.api import Method, Scope, Start, Trial
+
+
+@dataclass(frozen=True)
+class DropNet(Method):
+    """Mean activation, per layer (`min_layer`) or over all layers (`min`).
+
+    Attributes:
+        drop: share of the remaining units dropped each cycle (sec. 4: 0.2).
+        scope: `layer` is the paper's min_layer, `global` its min.
+        rewind: `init` restores the initial weights every cycle; `none` goes on from the trained ones.
+        min_keep: share of each layer's width that always stays; at least one unit does. The paper
+            has no floor, and its runs end at chance when a layer empties.
+    """
+
+    drop: float = 0.2
+    scope: Scope = "layer"
+    rewind: Literal["init", "none"] = "init"
+    min_keep: float = 0.02
+
+    def prune(self, trial: Trial) -> None:
+        theta0 = trial.snapshot()
+        trial.train()
+        while not trial.at_target:
+            activity = trial.once(mean_activation)
+            trial.masks.drop_lowest(activity, self.drop, self.scope, self.min_keep)
+            if self.rewind == "init":
+                trial.restore(theta0)
+            trial.train()
+
+    def control(self) -> tuple[Start, bool]:
+        return ("init", False) if self.rewind == "init" else ("pretrained", True)
+
+    def impossible(self, *, classes: int, has_sites: bool) -> str:
+        if not 0 < self.drop < 1:
+            return f"dropnet.drop is {self.drop}, but is a share between 0 and 1"
+        return super().impossible(classes=classes, has_sites=has_sites)
+
+
+def mean_activation(trial: Trial) -> dict[str, Tensor]:
+    """E(f): the mean absolute post-activation value of each unit (sec. 3.1).
+
+    Over the training images and, for filters, over positions; eval mode, no augmentation, the
+    trained weights of this cycle. One pass for all layers, summed on the device in float64.
+    """
+    sums: dict[str, Tensor] = {}
+    values_per_unit: dict[str, int] = {}
+    was_training = trial.model.training
+    trial.model.eval()
+    with torch.no_grad():
+        for x, _ in trial.score_batches():
+            for name, value in trial.activations(x).items():
+                over = [d for d in range(value.dim()) if d != 1]
+                total = value.abs().sum(over, dtype=torch.float64)
+                sums[name] = sums[name] + total if name in sums else total
+                count = value.numel() // value.shape[1]
+                values_per_unit[name] = values_per_unit.get(name, 0) + count
+    trial.model.train(was_training)
+    return {name: total / values_per_unit[name] for name, total in sums.items()}

@@ -1,0 +1,45 @@
+"""Magnitude: drop the smallest weights, retrain, repeat.
+
+Han, Pool, Tran & Dally, NIPS 2015 (arXiv 1506.02626). Retraining with the whole schedule again, the
+default here, is learning-rate rewinding (Renda, Frankle & Carbin, ICLR 2020, arXiv 2003.02389);
+`lr_scale=0.1` is Han's, `retrain=rewind` the lottery ticket's (Frankle & Carbin, ICLR 2019).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from bench.api import Level, Score, Scores, Trial
+
+
+@dataclass(frozen=True)
+class Magnitude(Score):
+    """Per layer or over all layers; in one round (`step=none`) or in rounds."""
+
+    level: ClassVar[Level] = "weight"
+
+    def prune(self, trial: Trial) -> None:
+        if trial.reference is None:
+            super().prune(trial)
+            return
+        # As a control: one round to the final counts of another method, from a trained network.
+        trial.pretrained()
+        counts = trial.reference.rounds[-1]
+        trial.masks.keep_counts(counts, trial.once(self.score_of, tuple(counts)))
+        trial.train(lr_scale=self.lr_scale)
+
+    def score(self, trial: Trial) -> Scores:
+        """Absolute weights (sec. 3); biases are never pruned."""
+        return self.score_of(trial, tuple(trial.layout.weights))
+
+    def score_of(self, trial: Trial, names: tuple[str, ...]) -> Scores:
+        """Absolute weights, or for a site the L1 norm of each unit's own weights."""
+        scores = {}
+        for name in names:
+            if name in trial.layout.weights:
+                scores[name] = trial.model.get_parameter(name).detach().abs()
+                continue
+            site = trial.layout.site(name)
+            weight = trial.model.get_parameter(f"{site.module}.weight").detach().abs()
+            scores[name] = weight.transpose(0, 1).flatten(1).sum(1) if site.is_input else (
+                weight.flatten(1).sum(1))  # fmt: skip
+        return scores

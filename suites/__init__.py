@@ -1,0 +1,1 @@
+"""Suites: TOML files that say which trials belong together."""
