@@ -17,8 +17,9 @@ from bench.masks import Masks, Scope, Scores
 from bench.method import Level, Method, Retrain, Score, Start
 from bench.network import network
 from bench.recipe import Recipe
+from bench.setting import Reference, State
 from bench.sites import Layout, Site
-from bench.trial import Reference, State, Trial
+from bench.trial import Trial
 
 __all__ = [
     "BenchError",

@@ -91,7 +91,7 @@ def stratified(y: Tensor, sizes: tuple[int, ...], *purpose: str) -> list[Tensor]
     shuffled = torch.randperm(n, generator=generator(_SPLIT_SEED, *purpose))
     # Position of each image within its own class, 0-1: sorting by it interleaves the classes.
     place = torch.empty(n, dtype=torch.float64)
-    for label in y.unique():
+    for label in range(int(y.max()) + 1):
         members = shuffled[y[shuffled] == label]
         place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
     order = shuffled[torch.argsort(place[shuffled], stable=True)]
@@ -188,7 +188,7 @@ class Part:
         """Cut the whole part, or the positions in `order`, into batches; the last may be short."""
         device = self.images.y.device
         index = torch.arange(len(self), device=device) if order is None else order.to(device)
-        for chunk in index.split(size):
+        for chunk in torch.split(index, size):
             yield self.batch(chunk)
 
     def in_layout(self, channels_last: bool) -> "Part":

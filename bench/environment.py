@@ -42,7 +42,7 @@ def matmul_precision() -> str:
     "medium" sends fp32 products through oneDNN: twice the speed at full accuracy (5.7e-7) on CPUs
     without AMX. With AMX it would round to bfloat16.
     """
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     has_amx = capabilities.get("amx_tile", "amx_tile" in _cpu_flags())
     return "highest" if has_amx else "medium"
 

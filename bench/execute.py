@@ -25,9 +25,11 @@ from bench.recipe import Recipe
 from bench.records import Results, file_digest, sealed, write_json
 from bench.registry import Registry
 from bench.seeds import derive
+from bench.setting import Kept, Reference, Setting
 from bench.sites import Layout, layout_of
 from bench.spec import SCHEMA, TrialSpec
-from bench.trial import Kept, Reference, Setting, Trial, load_model
+from bench.trainer import load_model
+from bench.trial import Trial
 
 MAX_STORED_CLASSES = 200
 
@@ -84,7 +86,7 @@ def build(registry: Registry, model: str, dataset: Dataset, seed: int) -> tuple[
         first = str(error).partition("\n")[0]
         raise UsageError(f"{model} cannot be built for {dataset.name} {shape}: {first}") from error
     if layout.has_convolutions:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     return network, layout
 
 
@@ -134,7 +136,7 @@ def _run(
         "kept": {name: _kept(network, layout, k, parts) for name, k in trial.kept.items()},
         "unreachable": trial.unreachable if spec.target and not spec.depends_on else False,
         "control": {"start": control_start, "rounds": rounds, "lr_scale": trial.lr_scale},
-        "phases": sorted(trial.costs),
+        "phases": sorted(trial.ledger.costs),
         "files": {f.name: file_digest(f) for f in sorted(folder.glob("*.safetensors"))},
     }
     _write_log(folder, trial)
@@ -225,13 +227,13 @@ def _kept(network: nn.Module, layout: Layout, state: Kept, parts: Parts) -> dict
 
 
 def _deterministic_cost(trial: Trial) -> dict[str, Any]:
-    cost = trial.cost
+    cost = trial.ledger.cost
     return {
         "epochs_total": cost.epochs,
         "images_seen": cost.images_seen,
         "images_forward": cost.images_forward,
         "optimizer_steps": cost.optimizer_steps,
-        "trainings": sum(c.epochs > 0 for c in trial.costs.values()),
+        "trainings": sum(c.epochs > 0 for c in trial.ledger.costs.values()),
     }
 
 
@@ -242,10 +244,10 @@ def _machine_cost(trial: Trial, seconds: float) -> dict[str, Any]:
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
-        "train_seconds": trial.cost.seconds,
+        "train_seconds": trial.ledger.cost.seconds,
         "peak_memory_mb": peak,
         "trial_seconds": seconds,
-        "work": asdict(trial.work),
+        "work": asdict(trial.ledger.work),
     }
 
 

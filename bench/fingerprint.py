@@ -86,7 +86,7 @@ def _imports(tree: ast.Module) -> set[str]:
 
 
 def _is_beside(module: ModuleType, path: Path) -> bool:
-    file = getattr(module, "__file__", None)
+    file = str(getattr(module, "__file__", None) or "")
     return bool(file) and Path(file).resolve().parent == path.parent and not file.endswith(".so")
 
 

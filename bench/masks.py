@@ -246,7 +246,7 @@ class Masks(Mapping[str, Tensor]):
             scores = torch.cat([b.scores for b in buckets])
             gone = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
             gone[lowest(scores, must_go, self._ties())] = True
-            parts = gone.split([len(b.scores) for b in buckets])
+            parts = torch.split(gone, [len(b.scores) for b in buckets])
             taken = {b.name: b.alive[part] for b, part in zip(buckets, parts, strict=True)}
         else:
             shares = _proportional(must_go, [b.may_go for b in buckets])

@@ -32,7 +32,7 @@ def key_of(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         sha.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        sha.update(tensor.view(torch.uint8).numpy() if tensor.dim() else tensor.numpy().tobytes())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()[:32]
 
 
@@ -67,6 +67,10 @@ class PhaseStore:
             for stale in self.folder.glob(f"**/{key}.*.part"):
                 stale.unlink(missing_ok=True)  # left by a writer that was killed
             yield time.perf_counter() - started
+
+    def size(self) -> int:
+        """Bytes of all finished phases."""
+        return sum(f.stat().st_size for f in self.folder.glob("*.safetensors"))
 
     def evict(self, cap_bytes: int, may_go: set[str]) -> int:
         """Delete the oldest finished phases until the folder is under the cap.

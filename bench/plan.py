@@ -117,7 +117,8 @@ def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: 
         for spec in specs:
             control = _spec(registry, method, cell.base, seed)
             target = None if method == "dense" else spec.target
-            followers.append(dataclasses.replace(control, target=target, **{role: spec.id}))
+            ids = {"rates_of": spec.id} if role == "rates_of" else {"budget_of": spec.id}
+            followers.append(dataclasses.replace(control, target=target, **ids))  # type: ignore[arg-type]
         plan.add(followers)
 
 

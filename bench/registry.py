@@ -15,7 +15,7 @@ from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bench.errors import UnknownName, UsageError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bench.method import Method
     from bench.network import Build
 
+T = TypeVar("T")
 Kind = Literal["methods", "models", "datasets", "suites"]
 KINDS: tuple[Kind, ...] = ("methods", "models", "datasets", "suites")
 
@@ -119,7 +120,7 @@ class Registry:
 
         module, entry = self._load("methods", name)
         if entry.attribute:
-            return _checked(getattr(module, entry.attribute, None), Method, entry)
+            return _checked(getattr(module, entry.attribute, None), Method, entry)  # type: ignore[type-abstract]
         classes = _methods_in(module)
         if len(classes) != 1:
             raise UsageError(f"{entry.path} must define one method; it defines {len(classes)}")
@@ -136,7 +137,7 @@ class Registry:
         from bench.data import Dataset
 
         module, entry = self._load("datasets", name)
-        return _checked(getattr(module, entry.attribute, None), Dataset, entry)()
+        return _checked(getattr(module, entry.attribute, None), Dataset, entry)()  # type: ignore[type-abstract]
 
     def source_of(self, kind: Kind, name: str) -> str:
         """Return the hash of the code behind a name, as it was imported."""
@@ -153,7 +154,7 @@ class Registry:
         return module, entry
 
 
-def _checked(found: Any, base: type, entry: Entry) -> Any:
+def _checked(found: Any, base: type[T], entry: Entry) -> type[T]:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UsageError(f"{entry.path}: {entry.attribute} is not a {base.__name__}")
     return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import fingerprint
 from bench.environment import Machine, device_named
 from bench.errors import BenchError, TrialFailed, UsageError
 from bench.execute import Bench, execute, sources
@@ -39,6 +40,7 @@ class Settings:
     def bench(self) -> Bench:
         machine = Machine(device_named(self.device), self.threads)
         machine.prepare()
+        fingerprint.of_core()  # now: a file edited during the run must not count as what runs
         return Bench(
             Results(self.out), Registry(self.plugins), machine, self.data_root,
             list(self.flags), self.checkpoint_seconds,
@@ -163,19 +165,30 @@ def _run_here(plan: Plan, todo: Todo, settings: Settings, hear: Send) -> None:
         _run_chain(bench, [plan.trials[i] for i in chain.trials], 1, hear)
 
 
+@dataclass(frozen=True)
+class _Teller:
+    """Sends a trial's events."""
+
+    spec: TrialSpec
+    worker: int
+    send: Send
+
+    def __call__(self, kind: str, **detail: Any) -> None:
+        self.send(Event(kind, self.spec.id, self.spec.label, self.worker, detail))
+
+    def epoch(self, done: int, of: int) -> None:
+        self("epoch", done=done, of=of)
+
+
 def _run_chain(bench: Bench, specs: list[TrialSpec], worker: int, send: Send) -> None:
     """Run trials in turn; one that fails is recorded and the next one goes on."""
     for spec in specs:
         started = time.perf_counter()
 
-        def tell(kind: str, spec: TrialSpec = spec, **detail: Any) -> None:
-            send(Event(kind, spec.id, spec.label, worker, detail))
-
+        tell = _Teller(spec, worker, send)
         tell("started")
         try:
-            record = execute(
-                bench, spec, lambda done, of, tell=tell: tell("epoch", done=done, of=of)
-            )
+            record = execute(bench, spec, tell.epoch)
         except Exception as error:
             shown = str(error) if isinstance(error, BenchError) else repr(error)
             tell("failed", error=shown, seconds=time.perf_counter() - started)

@@ -168,7 +168,7 @@ def _asks_size(node: fx.Node) -> bool:
     if node.op != "call_function":
         return False
     if node.target is getattr:
-        return node.args[1] == "shape"
+        return str(node.args[1]) == "shape"
     sources = [a for a in node.args if isinstance(a, fx.Node)]
     return bool(sources) and all(_asks_size(a) for a in sources)
 
@@ -208,7 +208,7 @@ class _Chain:
         if node.op == "call_module":
             self._module(str(node.target), node)
             return
-        table = _FUNCTIONS if node.op == "call_function" else _TENSOR_METHODS
+        table: dict[Any, str] = _FUNCTIONS if node.op == "call_function" else _TENSOR_METHODS
         role = table.get(node.target)
         if role == "activation":
             self.activation = node.name

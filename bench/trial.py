@@ -5,102 +5,31 @@ whoever asks for it: after a kill, for the next target, for another method. The 
 here.
 """
 
-import inspect
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, TypeVar
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bench import batchnorm, fingerprint
+from bench import batchnorm, identity
 from bench.callback import Callback, pack, unpack
-from bench.data import Part
 from bench.errors import TrialFailed
 from bench.evaluation import Evaluation, evaluate
 from bench.gates import Gates, apply_hard
+from bench.ledger import Ledger
 from bench.masks import Masks
-from bench.phases import PhaseStore, key_of
-from bench.recipe import Recipe
+from bench.phases import Stored, key_of
 from bench.seeds import generator
+from bench.setting import Kept, Reference, Setting, State
 from bench.sites import Layout, activations
-from bench.trainer import Cost, Job, Mode, Progress, Training, load_model, under
+from bench.trainer import Job, Mode, Progress, Training, load_model, under
 
 T = TypeVar("T")
-Notify = Callable[[int, int], None]
 _REACHED = 1 - 1e-9
-
-
-@dataclass(frozen=True)
-class State:
-    """Weights, buffers and the epoch clock at one moment: a deep copy."""
-
-    tensors: dict[str, Tensor] = field(repr=False)
-    clock: int
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The finished trial that a control is held against.
-
-    Attributes:
-        start: `init` or `pretrained`: where that trial's pruning started from.
-        rounds: kept counts per site or parameter after each of its prunings.
-        lr_scale: of its retraining.
-        masks: its final masks.
-        epochs: all it trained, from initialisation.
-    """
-
-    start: str
-    rounds: tuple[dict[str, int], ...]
-    lr_scale: float
-    masks: dict[str, Tensor] = field(repr=False)
-    epochs: int
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a trial is made of; the executor fills it in."""
-
-    recipe: Recipe
-    seed: int
-    target: float | None
-    train: Part
-    validation: Part
-    store: PhaseStore
-    environment: dict[str, Any]
-    checkpoint_seconds: float = 30.0
-    reference: Reference | None = None
-    weights: Mapping[str, Tensor] | None = None
-    notify: Notify = lambda done, total: None
-
-
-class Meter(Protocol):
-    images_forward: int
-
-
-@dataclass
-class Work:
-    """What this process did for a trial, as opposed to what the trial cost."""
-
-    trainings: int = 0
-    trainings_reused: int = 0
-    epochs: int = 0
-    images_seen: int = 0
-    phases_computed: int = 0
-    phases_reused: int = 0
-    waited_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A state to be measured beside the final one."""
-
-    tensors: dict[str, Tensor] = field(repr=False)
-    masks: dict[str, Tensor] = field(repr=False)
 
 
 class Trial:
@@ -114,16 +43,13 @@ class Trial:
         device = setting.train.images.y.device
         self.masks = Masks(layout, device, lambda purpose: generator(setting.seed, purpose))
         self.masks._target = lambda: self.target
-        self.work = Work()
-        self.costs: dict[str, Cost] = {}
+        self.ledger = Ledger(setting.store)
         self.kept: dict[str, Kept] = {}
         self.rounds: list[dict[str, int]] = []
         self.lr_scale = 1.0
         self.events: list[dict[str, Any]] = []
         self._clock = 0
         self._mode: Mode = "hard"
-        self._in_phase = False
-        self._meter: Meter = Cost()
         self._counter = model.register_forward_pre_hook(self._count)
 
     # -- what a method asks ------------------------------------------------------------------
@@ -136,13 +62,13 @@ class Trial:
     @property
     def target(self) -> float | None:
         """Compression to reach; None when the method's rate is emergent."""
-        self._refuse_in_phase("target")
+        self.ledger.refuse_inside("target")
         return self.setting.target
 
     @property
     def at_target(self) -> bool:
         """Whether the target is reached, or nothing more may be dropped."""
-        self._refuse_in_phase("at_target")
+        self.ledger.refuse_inside("at_target")
         target = self.setting.target
         if target is None:
             raise TrialFailed("at_target: this method's rate is emergent, it has no target")
@@ -193,7 +119,7 @@ class Trial:
         Raises:
             TrialFailed: the loss stopped being finite.
         """
-        self._refuse_in_phase("train")
+        self.ledger.refuse_inside("train")
         length = epochs or self.epochs
         stop = length if span[1] is None else span[1]
         job = Job(self.setting.recipe, self.setting.seed, self._clock, span[0], stop, length,
@@ -201,18 +127,22 @@ class Trial:
         self._note_round(lr_scale)
         arguments = {"span": [span[0], stop], "epochs": length, "lr_scale": lr_scale,
                      "trainable": trainable, "mode": mode, "clock": self._clock,
-                     "loss": _code(self.loss)}  # fmt: skip
+                     "loss": identity.of_code(self.loss)}  # fmt: skip
         if callback is not None:
-            arguments["callback"] = _code(type(callback))
+            arguments["callback"] = identity.of_code(type(callback))
+        if mode != "gate":
+            apply_hard(self.model, self.masks)
         plain, tensors = pack(callback)
         key = self._key("train", arguments | {"fields": plain}, tensors)
         self._mode = mode
-        self._load_or_compute(key, lambda: self._run_training(key, job, callback), callback)
+        self._train_or_load(key, job, callback)
         self._clock += stop - span[0]
         self.setting.notify(0, 0)
 
     def once(self, fn: Callable[..., T], *args: Any) -> T:
         """Return `fn(trial, *args)`, computed once for this network, these masks and arguments.
+
+        The masks are in force during the call.
 
         Args:
             fn: a function of a module, or a method of a frozen dataclass; not a closure.
@@ -221,21 +151,7 @@ class Trial:
         Returns:
             What `fn` returns: a dictionary of tensors, or a JSON value.
         """
-        self._refuse_in_phase("once")
-        key = self._key("once", {"fn": _identity(fn), "args": args, "mode": self._mode}, {})
-
-        def compute() -> tuple[dict[str, Any], dict[str, Tensor]]:
-            with self._masks_in_force():
-                value = fn(self, *args)
-            if isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values()):
-                return {"kind": "tensors"}, value
-            return {"kind": "json", "value": json.loads(json.dumps(value))}, {}
-
-        record, tensors = self._phase(key, compute)
-        device = self.setting.train.images.y.device
-        if record["kind"] == "json":
-            return record["value"]  # type: ignore[no-any-return]
-        return {name: t.to(device) for name, t in tensors.items()}  # type: ignore[return-value]
+        return self._once(fn, args, masked=True)
 
     def validate(self) -> Evaluation:
         """Evaluate the network as it is, masks in force, on the validation images."""
@@ -248,7 +164,7 @@ class Trial:
 
     def activations(self, x: Tensor) -> dict[str, Tensor]:
         """Return each hidden site's post-activation values for a batch: (b, units, ...)."""
-        self._meter.images_forward += len(x)
+        self.ledger.meter.images_forward += len(x)
         return activations(self.layout, x)
 
     # -- states ------------------------------------------------------------------------------
@@ -259,7 +175,7 @@ class Trial:
 
     def restore(self, state: State) -> None:
         """Bring back weights, buffers and clock. Masks stay, and weight masks apply again."""
-        self._refuse_in_phase("restore")
+        self.ledger.refuse_inside("restore")
         load_model(self.model, state.tensors)
         self._clock = state.clock
         if self.masks.touched and self._mode == "hard":
@@ -270,7 +186,7 @@ class Trial:
         masks = {k: m.clone() for k, m in self.masks.touched.items()} if masked else {}
         tensors = self.snapshot().tensors
         if not masked and self.masks.touched and batchnorm.has_norms(self.model):
-            tensors |= self.once(unmasked_statistics)
+            tensors |= self._once(unmasked_statistics, (), masked=False)
         self.kept[name] = Kept(tensors, masks)
 
     def rng(self, purpose: str) -> torch.Generator:
@@ -286,15 +202,26 @@ class Trial:
         self._note_round(self.lr_scale)
         self._counter.remove()
 
-    @property
-    def cost(self) -> Cost:
-        """The sum over every phase this trial needed, whoever computed it."""
-        total = Cost()
-        for cost in self.costs.values():
-            total.add(cost)
-        return total
-
     # -- inside ------------------------------------------------------------------------------
+
+    def _once(self, fn: Callable[..., T], args: tuple[Any, ...], masked: bool) -> T:
+        self.ledger.refuse_inside("once")
+        if masked and self._mode == "hard":
+            apply_hard(self.model, self.masks)  # before the key: it sees what the call will see
+        facts = {"fn": identity.of_function(fn), "args": args, "mode": self._mode, "masked": masked}
+
+        def compute() -> Stored:
+            with self._masks_in_force(masked):
+                value = fn(self, *args)
+            if isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values()):
+                return {"kind": "tensors"}, value
+            return {"kind": "json", "value": json.loads(json.dumps(value))}, {}
+
+        (record, tensors), _ = self.ledger.phase(self._key("once", facts, {}), compute)
+        if record["kind"] == "json":
+            return record["value"]  # type: ignore[no-any-return]
+        device = self.setting.train.images.y.device
+        return {name: t.to(device) for name, t in tensors.items()}  # type: ignore[return-value]
 
     def _note_round(self, lr_scale: float) -> None:
         """Remember what was kept when a training began: controls follow the same rounds."""
@@ -307,61 +234,26 @@ class Trial:
         everything = {f"model/{k}": v for k, v in self.model.state_dict().items()}
         everything |= {f"mask/{k}": v for k, v in self.masks.touched.items()}
         everything |= {f"field/{k}": v for k, v in tensors.items()}
-        # The forward pass is code too: two networks may share every tensor.
-        facts = facts | {"environment": self.setting.environment, "kind": kind}
-        return key_of(facts, everything)
+        return key_of(facts | {"environment": self.setting.environment, "kind": kind}, everything)
 
-    def _load_or_compute(
-        self, key: str, compute: Callable[[], Any], callback: Callback | None
-    ) -> None:
-        before = self.work.phases_computed
-        record, tensors = self._phase(key, compute)
-        if self.work.phases_computed == before:
+    def _train_or_load(self, key: str, job: Job, callback: Callback | None) -> None:
+        stored, computed = self.ledger.phase(key, lambda: self._run_training(key, job, callback))
+        record, tensors = stored
+        if not computed:
             load_model(self.model, under("model/", tensors))
             self.masks.load(under("mask/", tensors))
             unpack(callback, record["callback"], under("callback/", tensors))
-            self.work.trainings_reused += 1
+            self.ledger.work.trainings_reused += 1
         for line in record["log"]:
             self.events.append({"phase": key[:8], **line})
 
-    def _phase(self, key: str, compute: Callable[[], Any]) -> Any:
-        """Return a phase's record and tensors: from the store, or computed under its lock."""
-        stored = self.setting.store.load(key)
-        if stored is None:
-            with self.setting.store.claim(key) as waited:
-                self.work.waited_seconds += waited
-                stored = self.setting.store.load(key)
-                if stored is None:
-                    stored = self._compute(key, compute)
-                else:
-                    self.work.phases_reused += 1
-        else:
-            self.work.phases_reused += 1
-        self.costs[key] = Cost(**stored[0]["cost"])
-        return stored
-
-    def _compute(self, key: str, compute: Callable[[], Any]) -> Any:
-        cost = Cost()
-        self._meter, self._in_phase = cost, True
-        started = time.perf_counter()
-        try:
-            record, tensors = compute()
-        finally:
-            self._in_phase = False
-        if "cost" not in record:
-            cost.seconds = time.perf_counter() - started
-            record["cost"] = asdict(cost)
-        self.setting.store.save(key, record, tensors)
-        self.work.phases_computed += 1
-        return record, tensors
-
-    def _run_training(self, key: str, job: Job, callback: Callback | None) -> Any:
+    def _run_training(self, key: str, job: Job, callback: Callback | None) -> Stored:
         setting = self.setting
         training = Training(job, self.model, self.layout, self.masks, setting.train, callback, self)
         saved = setting.store.load_progress(key)
         if saved is not None:
             training.resume(Progress.from_json(saved[0]), saved[1])
-        self._meter = training.progress.cost
+        self.ledger.meter = training.progress.cost
         epochs_before = training.progress.epoch
         last_save = time.monotonic()
 
@@ -379,32 +271,24 @@ class Trial:
         state |= {f"mask/{k}": v for k, v in self.masks.touched.items()}
         state |= {f"callback/{k}": v for k, v in tensors.items()}
         done = training.progress
-        self.work.trainings += 1
-        self.work.epochs += done.epoch - epochs_before
-        self.work.images_seen += (done.epoch - epochs_before) * len(setting.train)
+        work = self.ledger.work
+        work.trainings += 1
+        work.epochs += done.epoch - epochs_before
+        work.images_seen += (done.epoch - epochs_before) * len(setting.train)
         return {"cost": asdict(done.cost), "log": done.log, "callback": plain}, state
 
-    def _masks_in_force(self) -> Gates:
-        """Zero what is dropped, or gate it where the last training left dropped weights alive."""
+    def _masks_in_force(self, masked: bool) -> Gates:
+        """Gate what is dropped where the last training left dropped weights alive."""
         gates = Gates(self.model, self.layout)
-        if self._mode == "gate":
+        if masked and self._mode == "gate":
             gates.show(self.masks.touched)
-        elif self._mode == "hard":
-            apply_hard(self.model, self.masks)
         return gates
 
-    def _refuse_in_phase(self, name: str) -> None:
-        if self._in_phase:
-            raise TrialFailed(
-                f"trial.{name} was read inside a phase, where it is not part of the phase's key; "
-                "pass it as an argument or as a field of the callback"
-            )
-
     def _count(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self._meter.images_forward += len(args[0])
+        self.ledger.meter.images_forward += len(args[0])
 
 
-def _validation(trial: Trial) -> dict[str, float]:
+def _validation(trial: Trial) -> dict[str, Any]:
     part = trial.setting.validation.in_layout(trial.layout.has_convolutions)
     return asdict(evaluate(trial.model, part))
 
@@ -412,37 +296,9 @@ def _validation(trial: Trial) -> dict[str, float]:
 def unmasked_statistics(trial: Trial) -> dict[str, Tensor]:
     """BatchNorm statistics of the network with every unit on; the network is left as it was."""
     saved = trial.snapshot()
-    with Gates(trial.model, trial.layout):
-        recipe = trial.setting.recipe
-        part = trial.setting.train.in_layout(trial.layout.has_convolutions)
-        batchnorm.estimate(trial.model, part, recipe.batch_size, trial.setting.seed)
+    setting = trial.setting
+    part = setting.train.in_layout(trial.layout.has_convolutions)
+    batchnorm.estimate(trial.model, part, setting.recipe.batch_size, setting.seed)
     buffers = {k: v.clone() for k, v in trial.model.named_buffers()}
     load_model(trial.model, saved.tensors)
     return buffers
-
-
-def _identity(fn: Callable[..., Any]) -> dict[str, Any]:
-    """What a function is: its module's code, its name and, for a method, its object's fields.
-
-    Raises:
-        TrialFailed: it is a closure or a lambda, whose hidden values no key could see.
-    """
-    owner = getattr(fn, "__self__", None)
-    plain = inspect.unwrap(fn)
-    if owner is None and (getattr(plain, "__closure__", None) or plain.__name__ == "<lambda>"):
-        raise TrialFailed(
-            f"trial.once({plain.__qualname__}) is a closure; write it at the top of the module "
-            "and pass the values as arguments"
-        )
-    facts: dict[str, Any] = {"name": plain.__qualname__, "code": _code(plain)}
-    if owner is not None:
-        classes = [c for c in type(owner).__mro__ if c is not object]
-        facts["owner"] = [_code(c) for c in classes if not c.__module__.startswith("typing")]
-        facts["fields"] = {k: repr(v) for k, v in vars(owner).items()}
-    return facts
-
-
-def _code(thing: Any) -> str:
-    if thing.__module__.startswith("torch."):
-        return f"{thing.__module__}.{thing.__qualname__}"
-    return f"{thing.__qualname__}:{fingerprint.of_object(thing)}"

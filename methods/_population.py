@@ -94,7 +94,7 @@ def repair(states: Tensor, sizes: list[int], generator: Generator) -> Tensor:
         states: (states, units), the layers side by side.
         sizes: width of each layer; they add up to the units.
     """
-    parts = list(states.split(sizes, dim=1))
+    parts = list(torch.split(states, sizes, dim=1))
     for i, part in enumerate(parts):
         empty = (~part.any(1)).nonzero().squeeze(1)
         if len(empty):

@@ -119,4 +119,4 @@ class Evolution(Callback):
         return torch.stack(energies).cpu()
 
     def _masks(self, state: Tensor) -> dict[str, Tensor]:
-        return dict(zip(self.sites, state.split(list(self.sizes)), strict=True))
+        return dict(zip(self.sites, torch.split(state, list(self.sizes)), strict=True))

@@ -1,0 +1,158 @@
+"""`bench list`, `bench show` and `bench status`: looking, without running anything."""
+
+import dataclasses
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.errors import UnknownName, UsageError
+from bench.records import Results, TrialFolder, newest
+from bench.registry import KINDS, Kind, Registry
+
+
+def list_command(kind: str, plugins: tuple[Path, ...], as_json: bool) -> None:
+    """Print names and what they are; reads files, imports none of them."""
+    entries = Registry(plugins).entries(_kind(kind))
+    if as_json:
+        rows = [{"name": e.name, "summary": e.summary} for e in entries.values()]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    width = max(len(name) for name in entries)
+    for name, entry in entries.items():
+        click.echo(f"{name:<{width}}  {entry.summary}")
+
+
+def show_command(name: str, results: Path | None, plugins: tuple[Path, ...], as_json: bool) -> None:
+    """Print all there is about a name, or a trial's record."""
+    registry = Registry(plugins)
+    found = [kind for kind in KINDS if name in registry.entries(kind)]
+    if found:
+        _print(_about(registry, found[0], name), as_json)
+        return
+    folder = _trial(name, results)
+    if folder is None:
+        known = [n for kind in KINDS for n in registry.entries(kind)]
+        raise UnknownName("name or trial", name, known)
+    _print(_trial_facts(folder), as_json)
+
+
+def status_command(folder: Path | None, as_json: bool) -> None:
+    """Count trials by what became of them, and name the failed ones."""
+    results = Results(folder) if folder is not None else newest()
+    planned = results.planned()
+    if not planned:
+        raise UsageError(f"{results.folder} has no plan: nothing was run there")
+    states = {i: results.trial(i).status() for i in planned}
+    counts = Counter(states.values())
+    failed = {i: _error(results.trial(i)) for i, state in states.items() if state == "failed"}
+    if as_json:
+        click.echo(json.dumps({"results": str(results.folder), "trials": len(planned),
+                               "counts": counts, "failed": failed}, indent=1))  # fmt: skip
+        return
+    click.echo(f"{results.folder}: {len(planned)} trials")
+    for state in ("finished", "failed", "started", "waiting"):
+        if counts[state]:
+            click.echo(f"  {counts[state]:>6} {state}")
+    for trial_id, error in failed.items():
+        click.echo(f"  {trial_id} {planned[trial_id].label}: {error}")
+
+
+def _error(folder: TrialFolder) -> str:
+    try:
+        return str(folder.error()["error"])
+    except (OSError, ValueError, KeyError):
+        return "its error.json is unreadable"
+
+
+def _kind(name: str) -> Kind:
+    return next(k for k in KINDS if k == name)
+
+
+def _trial(name: str, folder: Path | None) -> TrialFolder | None:
+    """Find a trial by the beginning of its id.
+
+    Raises:
+        UsageError: several trials begin so.
+    """
+    try:
+        results = Results(folder) if folder is not None else newest()
+    except UsageError:
+        return None
+    matches = [t for t in results.trials() if t.id.startswith(name.lower())]
+    if len(matches) > 1:
+        raise UsageError(
+            f"{len(matches)} trials in {results.folder} begin with {name!r}; type more"
+        )
+    return matches[0] if matches else None
+
+
+def _trial_facts(folder: TrialFolder) -> dict[str, Any]:
+    state = folder.status()
+    if state == "finished":
+        try:
+            return {"folder": str(folder.path), "status": state, **folder.result(),
+                    "measured": folder.cost()}  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"the record of trial {folder.id} is not sound: {error}") from error
+    facts: dict[str, Any] = {"folder": str(folder.path), "status": state}
+    if state == "failed":
+        facts |= folder.error()
+    return facts
+
+
+def _about(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
+    entry = registry.entries(kind)[name]
+    facts: dict[str, Any] = {kind.removesuffix("s"): name, "about": entry.summary}
+    if kind == "methods":
+        method = registry.method(name)
+        facts |= {"doc": _doc(method), "rate": method.rate, "level": method.level,
+                  "version": method.version}  # fmt: skip
+        facts["options"] = {f.name: f.default for f in dataclasses.fields(method)}
+    elif kind == "models":
+        from bench.network import about
+
+        known = about(registry.model(name))
+        facts |= {"input_size": known.input_size, "recipe": dataclasses.asdict(known.recipe)}
+    elif kind == "datasets":
+        dataset = registry.dataset(name)
+        facts |= {"shape": dataset.shape, "classes": dataset.classes, "mean": dataset.mean,
+                  "std": dataset.std, "needs_files": dataset.needs_files}  # fmt: skip
+    else:
+        facts["file"] = entry.path.read_text(encoding="utf-8")
+    return facts
+
+
+def _doc(thing: type) -> str:
+    import inspect
+
+    return inspect.getdoc(thing) or ""
+
+
+def _print(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(facts, indent=1, default=str))
+        return
+    for line in _lines(facts, 0):
+        click.echo(line)
+
+
+def _lines(facts: dict[str, Any], depth: int) -> list[str]:
+    pad = "  " * depth
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{pad}{key}:", *_lines(value, depth + 1)]
+        elif isinstance(value, str) and "\n" in value:
+            lines += [f"{pad}{key}:", *(f"{pad}  {line}" for line in value.splitlines())]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines.append(f"{pad}{key}:")
+            lines += [f"{pad}  {json.dumps(item)}" for item in value]
+        elif isinstance(value, list) and len(value) > 8:
+            lines.append(f"{pad}{key}: {len(value)} of them")
+        else:
+            shown = f"{value:.6g}" if isinstance(value, float) else value
+            lines.append(f"{pad}{key}: {shown}")
+    return lines

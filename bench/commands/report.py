@@ -1,0 +1,39 @@
+"""`bench report`: tables and figures from records."""
+
+import json
+from pathlib import Path
+
+import click
+
+from bench.errors import UnknownName, UsageError
+from bench.records import Results, newest
+
+FORMATS = ("csv", "md", "html", "png", "svg", "pdf", "tex")
+
+
+def report_command(
+    results: tuple[Path, ...], formats: str, baseline: str, out: Path | None, as_json: bool
+) -> None:
+    """Write the report and print its table."""
+    chosen = tuple(dict.fromkeys(f.strip() for f in formats.split(",") if f.strip()))
+    for name in chosen:
+        if name not in FORMATS:
+            raise UnknownName("format", name, FORMATS)
+    for folder in results:
+        if not (folder / "trials").is_dir():
+            raise UsageError(f"{folder} is not a results folder: it has no trials/ in it")
+    folders = [Results(f) for f in results] or [newest()]
+    from bench.report.write import write_report
+
+    done = write_report(folders, out or folders[0].folder, chosen, baseline)
+    for warning in done.warnings:
+        click.echo(f"Note: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps({"results": [str(f.folder) for f in folders],
+                               "files": [str(f) for f in done.files]}))  # fmt: skip
+        return
+    click.echo(done.markdown)
+    named = ", ".join(str(f.folder) for f in folders)
+    click.echo(f"Report of {named}:", err=True)
+    for file in done.files:
+        click.echo(f"  {file}", err=True)

@@ -1,0 +1,149 @@
+"""`bench run`: from flags to a finished sweep."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.errors import UnknownName
+from bench.registry import Registry
+
+PHASES_CAP_BYTES = 20 * 2**30
+
+
+def run_command(
+    *,
+    suite: str | None,
+    settings: tuple[str, ...],
+    device: str,
+    threads: int,
+    jobs: str,
+    out: Path | None,
+    data_dir: Path,
+    plugins: tuple[Path, ...],
+    retry_failed: bool,
+    rerun_changed: bool,
+    checkpoint_seconds: float,
+    progress: str,
+    dry_run: bool,
+    as_json: bool,
+    **wanted: Any,
+) -> int:
+    """Plan and run; returns the exit code: 0, or 1 if a trial failed."""
+    from bench.request import (
+        requests,
+    )  # parses the suite before torch is imported: bad input is fast
+
+    registry = Registry(plugins)
+    asked = requests(_suite_file(registry, suite), _given(wanted), list(settings))
+    from bench.environment import device_named
+    from bench.plan import make_plan
+    from bench.progress import reporter
+    from bench.records import Results
+    from bench.runner import Settings, jobs_of, sweep, what_is_left
+
+    device_named(device)
+    plan = make_plan(registry, asked, threads)
+    folder = out or Path("results") / (Path(suite).stem if suite else "default")
+    results = Results(folder)
+    if dry_run:
+        return _dry_run(plan, results, as_json)
+    workers = jobs_of(jobs, len(plan.chains), threads, device)
+    results.create()
+    todo = what_is_left(plan, results, registry, retry_failed, rerun_changed)
+    for warning in todo.warnings:
+        click.echo(f"Note: {warning}", err=True)
+    _check_data(registry, plan, todo, data_dir)
+    results.add_to_plan(plan.trials)
+    if todo.trials == 0:
+        return _nothing_to_do(todo, folder, as_json)
+    chosen = Settings(folder, data_dir, device, threads, plugins, tuple(sys.argv[1:]),
+                      checkpoint_seconds)  # fmt: skip
+    outcome = sweep(plan, todo, chosen, workers, reporter(progress, as_json))
+    _trim_phases(results)
+    if not as_json:
+        _end(results, plan, outcome, folder)
+    return 1 if outcome.failed else 0
+
+
+def _suite_file(registry: Registry, suite: str | None) -> Path | None:
+    if suite is None:
+        return None
+    if suite.endswith(".toml"):
+        return Path(suite)
+    entries = registry.entries("suites")
+    if suite not in entries:
+        raise UnknownName("suite", suite, entries)
+    return entries[suite].path
+
+
+def _given(wanted: dict[str, Any]) -> dict[str, Any]:
+    """The flags that the user gave; the others are left to the suite and the defaults."""
+    flags = {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items()}
+    return {k: v for k, v in flags.items() if v not in (None, [])}
+
+
+def _check_data(registry: Registry, plan: Any, todo: Any, data_dir: Path) -> None:
+    """Read every data set that will be needed, so that a missing one stops nothing half-way."""
+    left = {i for chain in todo.chains for i in chain.trials}
+    for name in sorted({plan.trials[i].dataset for i in left}):
+        registry.dataset(name).load(data_dir)
+
+
+def _dry_run(plan: Any, results: Any, as_json: bool) -> int:
+    rows = [
+        {"trial": i, "label": spec.label, "status": results.trial(i).status(),
+         "depends_on": list(spec.depends_on)}
+        for i, spec in plan.trials.items()
+    ]  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        click.echo(f"{row['trial']}  {row['status']:<8}  {row['label']}")
+    click.echo(f"{len(rows)} trials in {len(plan.chains)} chains; nothing was run", err=True)
+    return 0
+
+
+def _nothing_to_do(todo: Any, folder: Path, as_json: bool) -> int:
+    finished, failed = len(todo.finished), len(todo.failed)
+    if as_json:
+        click.echo(json.dumps({"event": "end", "to_do": 0, "finished": finished, "failed": failed}))
+    else:
+        more = f"; {failed} failed before, --retry-failed runs them again" if failed else ""
+        click.echo(
+            f"Nothing to train: all {finished} trials are finished in {folder}{more}", err=True
+        )
+    return 1 if failed else 0
+
+
+def _trim_phases(results: Any) -> None:
+    """Keep the cache of phases under its cap; never touch what an unfinished trial may want."""
+    from bench.phases import PhaseStore
+
+    store = PhaseStore(results.folder / "phases")
+    if store.size() <= PHASES_CAP_BYTES:
+        return
+    used: set[str] = set()
+    for folder in results.trials():
+        record, _ = results.finished(folder.id)
+        if record is None:
+            return
+        used |= set(record["phases"])
+    store.evict(PHASES_CAP_BYTES, used)
+
+
+def _end(results: Any, plan: Any, outcome: Any, folder: Path) -> None:
+    """The table at the end, what failed, and what to do next."""
+    from bench.report.write import end_table
+
+    if outcome.finished:
+        click.echo(end_table(results, list(plan.trials)), err=True)
+    for trial_id in outcome.failed:
+        error = results.trial(trial_id).error()["error"]
+        place = results.trial(trial_id).path / "error.json"
+        click.echo(f"failed: {plan.trials[trial_id].label}: {error} ({place})", err=True)
+    click.echo(f"{len(outcome.finished)} trials finished, {len(outcome.failed)} failed; "
+               f"bench report {folder} writes tables and figures", err=True)  # fmt: skip

@@ -1,0 +1,35 @@
+"""What a function or class is, for the key of a phase that runs it."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from bench import fingerprint
+from bench.errors import TrialFailed
+
+
+def of_function(fn: Callable[..., Any]) -> dict[str, Any]:
+    """What a function is: its module's code, its name and, for a method, its object's fields.
+
+    Raises:
+        TrialFailed: it is a closure or a lambda, whose hidden values no key could see.
+    """
+    owner = getattr(fn, "__self__", None)
+    plain = inspect.unwrap(fn)
+    if owner is None and (getattr(plain, "__closure__", None) or plain.__name__ == "<lambda>"):
+        raise TrialFailed(
+            f"trial.once({plain.__qualname__}) is a closure; write it at the top of the module "
+            "and pass the values as arguments"
+        )
+    facts: dict[str, Any] = {"name": plain.__qualname__, "code": of_code(plain)}
+    if owner is not None:
+        classes = [c for c in type(owner).__mro__ if c is not object]
+        facts["owner"] = [of_code(c) for c in classes if not c.__module__.startswith("typing")]
+        facts["fields"] = {k: repr(v) for k, v in vars(owner).items()}
+    return facts
+
+
+def of_code(thing: Any) -> str:
+    if thing.__module__.startswith("torch."):
+        return f"{thing.__module__}.{thing.__qualname__}"
+    return f"{thing.__qualname__}:{fingerprint.of_object(thing)}"

@@ -1,0 +1,117 @@
+"""Charts as PNG, SVG and PDF, drawn with matplotlib's objects alone: no window, no global state."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.report.charts import Chart, Series
+from bench.report.table import SMOKE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE = Path(__file__).with_name("bench.mplstyle")
+_DATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+_LINES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
+
+
+def drawn(chart: Chart, formats: tuple[str, ...]) -> dict[str, bytes]:
+    """Return a chart's files by format; the same chart gives the same bytes."""
+    import matplotlib
+
+    with matplotlib.rc_context(fname=STYLE):
+        figure = figure_of(chart)
+        return {kind: _saved(figure, kind) for kind in formats}
+
+
+def figure_of(chart: Chart) -> "Figure":
+    """Draw a chart with the style that is set."""
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    # A long legend makes the figure taller, never smaller than its text.
+    figure.set_figheight(max(figure.get_figheight(), 1.5 + 0.23 * len(chart.series)))
+    axes = figure.add_subplot()
+    if chart.dense is not None:
+        _draw_dense(axes, chart.dense, as_point="cost" in chart.name)
+    for series in chart.series:
+        _draw_band(axes, series)
+    for order, series in enumerate(chart.series):
+        # Methods lie above their controls.
+        _draw(axes, series, zorder=3 + 0.01 * order + (0 if series.is_control else 1))
+    _draw_axes(axes, chart)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+    title = chart.title + (f" ({SMOKE})" if chart.is_smoke else "")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, weight="bold", wrap=True)
+    figure.supxlabel(chart.caption, fontsize=7, color="#555555", x=0.01, ha="left")
+    if chart.is_smoke:
+        figure.text(
+            0.4, 0.5, SMOKE, rotation=20, fontsize=26, color="#D55E00", alpha=0.35,
+            ha="center", va="center", weight="bold",
+        )  # fmt: skip
+    return figure
+
+
+def _saved(figure: "Figure", kind: str) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, metadata=_DATED[kind])
+    return file.getvalue()
+
+
+def _draw_axes(axes: "Axes", chart: Chart) -> None:
+    axes.set_xlim(chart.x.low, chart.x.high)
+    axes.set_ylim(chart.y.low, chart.y.high)
+    axes.set_xlabel(chart.x.title)
+    axes.set_ylabel(chart.y.title)
+    axes.set_xticks([at for at, _ in chart.x.ticks], [text for _, text in chart.x.ticks])
+    axes.set_yticks([at for at, _ in chart.y.ticks], [text for _, text in chart.y.ticks])
+
+
+def _draw_dense(axes: "Axes", dense: Series, as_point: bool) -> None:
+    y = dense.points[0].y
+    if y.has_interval:
+        axes.axhspan(y.low, y.high, color=dense.look.colour, alpha=0.08, linewidth=0, zorder=1)
+    axes.axhline(y.at, color=dense.look.colour, linestyle="--", linewidth=1.2, label=dense.label)
+    if as_point:
+        axes.plot(
+            [dense.points[0].x.at], [y.at], dense.look.marker, color=dense.look.colour,
+            markersize=9, zorder=5,
+        )  # fmt: skip
+
+
+def _has_band(series: Series) -> bool:
+    """Methods have bands; controls have bars, for bands upon bands cannot be read."""
+    is_line = series.is_joined and not series.is_control and len(series.points) > 1
+    return is_line and all(p.y.has_interval for p in series.points)
+
+
+def _draw_band(axes: "Axes", series: Series) -> None:
+    if _has_band(series):
+        points = series.points
+        axes.fill_between(
+            [p.x.at for p in points], [p.y.low for p in points], [p.y.high for p in points],
+            color=series.look.colour, alpha=0.16, linewidth=0, zorder=2,
+        )  # fmt: skip
+
+
+def _draw(axes: "Axes", series: Series, zorder: float) -> None:
+    x, y = [p.x for p in series.points], [p.y for p in series.points]
+    colour = series.look.colour
+    has_bars = not _has_band(series)
+    axes.errorbar(
+        [e.at for e in x], [e.at for e in y],
+        xerr=None if series.is_joined else [[e.at - e.low for e in x], [e.high - e.at for e in x]],
+        yerr=[[e.at - e.low for e in y], [e.high - e.at for e in y]] if has_bars else None,
+        marker=series.look.marker, markersize=5.5, markeredgewidth=1.3, color=colour,
+        markerfacecolor="white" if series.look.is_hollow else colour,
+        linestyle=_LINES[series.look.line] if series.is_joined else "none",
+        linewidth=1.2 if series.is_control else 1.9,
+        elinewidth=0.9, capsize=2.5, label=series.label, zorder=zorder,
+    )  # fmt: skip
+    for point in series.points:
+        collapsed = f"{point.collapsed} collapsed" if point.collapsed else ""
+        axes.annotate(
+            " ".join([point.note, collapsed]).strip(), (point.x.at, point.y.at), fontsize=7,
+            color=colour, xytext=(5, 5), textcoords="offset points", zorder=zorder + 2,
+        )  # fmt: skip

@@ -1,0 +1,143 @@
+"""Bad input: one clear sentence, exit code 2, nothing half-written."""
+
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).resolve().parent
+NETS = HERE.parent / "small_net.py"
+
+
+def is_one_sentence(err: str) -> bool:
+    """The last lines say what is wrong; no traceback."""
+    return "Traceback" not in err and "Error" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "dropnut"], "Did you mean 'dropnet'"),
+        (["--methods", "zzz*"], "Unknown method 'zzz*'"),
+        (["--methods", "dense", "--models", "lenet5"], "Did you mean 'lenet-5'"),
+        (["--methods", "dense", "--datasets", "minst"], "Did you mean 'mnist'"),
+        (["smokey"], "Did you mean 'smoke'"),
+        (["none.toml"], "none.toml cannot be read"),
+        (["--methods", "dropnet", "--set", "dropnet.dorp=0.1"], "Did you mean 'drop'"),
+        (["--methods", "dropnet", "--set", "dropnot.drop=0.1"], "Did you mean 'dropnet'"),
+        (["--methods", "dropnet", "--set", "dropnet.drop=x"], "dropnet.drop"),
+        (["--methods", "dropnet", "--set", "dropnet.drop=2"], "share between 0 and 1"),
+        (["--methods", "dropnet", "--set", "dropnet.scope=all"], "'layer' or 'global'"),
+        (["--methods", "dropnet", "--set", "recipe.lr=-1"], "recipe.lr"),
+        (["--methods", "dropnet", "--set", "recipe.lr=.1,.2"], "one value at a time"),
+        (["--methods", "edropout", "--set", "edropout.population=3"], "three other parents"),
+        (["--methods", "magnitude", "--set", "magnitude.step=1"], "more than 1"),
+        (["--methods", "scratch"], "only follows other trials"),
+        (["--methods", "dense", "--targets", "1"], "cannot be a target"),
+        (["--methods", "dense", "--targets", "-3"], "cannot be a target"),
+        (["--methods", "dense", "--targets", "a"], "not a number"),
+        (["--methods", "dense", "--seeds", "1-"], "is not a seed"),
+        (["--methods", "dense", "--jobs", "none"], "--jobs 'none'"),
+        (["--methods", "dense", "--device", "tpu"], "--device"),
+        (["--methods", "dense", "--budget", "huge"], "'smoke', 'quick', 'full'"),
+        (["--methods", "dense", "--method", "x"], "--methods"),
+        ([], "Say which methods to run"),
+        (["--methods", "dense", "--models", "nowhere.py:build"], "no file nowhere.py"),
+        (["--methods", "dense", "--models", f"{NETS}:bild"], "Did you mean 'build'"),
+        (["--methods", "dense", "--models", f"{NETS}:broken"], "cannot be built for mnist-5k"),
+        (["--methods", "dropnet", "--models", f"{NETS}:linear"], "it drops units"),
+        (["--methods", "edropout", "--models", f"{NETS}:residual"], "is used 2 times"),
+        (["--methods", "dense", "--datasets", "fashion"], "bench data fetch fashion"),
+        (["--methods", "dense", "--plugin", "nowhere.py"], "there is no such file"),
+    ],
+)
+def test_a_run_that_cannot_start_says_why(bench, tmp_path: Path, arguments, message) -> None:
+    shell = bench("run", *arguments, "--out", "results/mine")
+    assert shell.code == 2
+    assert message in shell.err
+    assert is_one_sentence(shell.err)
+    assert not list(tmp_path.glob("results/mine/trials/*"))
+    assert not (tmp_path / "results/mine/plan.json").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_named(bench) -> None:
+    shell = bench("run", "--methods", "dense", "--device", "cuda")
+    assert shell.code == 2
+    assert "--device cpu" in shell.err
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "import nothing_of_the_sort\n\nclass M:\n    def prune(self, trial): ...\n",
+            "nothing_of_the_sort",
+        ),
+        ("def (", "is not Python"),
+        ("x = 1\n", "defines no method"),
+        ("class M:\n    def prune(self, trial): ...\n", "must define one method"),
+        ("class D:\n    name = 'mine'\n", "is not a Dataset"),
+    ],
+)
+def test_a_plugin_that_cannot_be_used_is_named(bench, tmp_path: Path, source, message) -> None:
+    (tmp_path / "plug.py").write_text(source)
+    kind = (
+        ("--methods", "dense", "--datasets", "mine") if "name" in source else ("--methods", "plug")
+    )
+    shell = bench("run", *kind, "--plugin", "plug.py")
+    assert shell.code == 2
+    assert message in shell.err
+    assert "plug.py" in shell.err
+    assert is_one_sentence(shell.err)
+
+
+def test_a_plugin_cannot_take_a_shipped_name(bench, tmp_path: Path) -> None:
+    (tmp_path / "dropnet.py").write_text("class M:\n    def prune(self, trial): ...\n")
+    shell = bench("run", "--methods", "dropnet", "--plugin", "dropnet.py")
+    assert shell.code == 2
+    assert "both define method 'dropnet'" in shell.err
+
+
+def test_a_truncated_data_file_is_named(bench, tmp_path: Path) -> None:
+    raw = tmp_path / "data" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(
+        struct.pack(">IIII", 0x803, 60000, 28, 28) + b"x" * 999
+    )
+    for arguments in (
+        ["run", "--methods", "dense", "--datasets", "fashion"],
+        ["data", "verify", "fashion"],
+    ):
+        shell = bench(*arguments)
+        assert shell.code == 2
+        assert "train-images-idx3-ubyte is damaged" in shell.out + shell.err
+    assert not (tmp_path / "results" / "default" / "plan.json").exists()
+
+
+def test_an_unwritable_output_folder_is_named(bench, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    shell = bench("run", "--methods", "dense", "--out", "file/results")
+    assert shell.code == 2
+    assert "cannot be written" in shell.err
+
+
+def test_reports_and_status_of_nothing_say_what_to_do(bench, tmp_path: Path) -> None:
+    for verb in ("report", "status", "clean"):
+        shell = bench(verb)
+        assert shell.code == 2
+        assert "bench run" in shell.err
+        assert bench(verb, str(tmp_path)).code == 2
+    assert "Did you mean" in bench("show", "dropnot").err
+    assert "Did you mean 'png'" in bench("report", "--format", "pgn").err
+    assert bench("frobnicate").code == 2
+
+
+def test_an_unreadable_plan_is_named(bench, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "default"
+    (folder / "trials").mkdir(parents=True)
+    (folder / "plan.json").write_text("{")
+    shell = bench("run", "--methods", "dense", "--models", "fc-20-20", "--budget", "smoke")
+    assert shell.code == 2
+    assert "plan.json is unreadable" in shell.err
