@@ -1,6 +1,7 @@
 """Data sets that come inside Python packages: nothing to download."""
 
 import zlib
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Digits(Dataset):
         return _split(table, self, scale=255 / 16, sizes=(1257, 180, 360))
 
 
+@cache
 def _read_packed_csv(package: str, file: str, columns: int) -> np.ndarray:
     """Read a packed table of small numbers; the package itself is never imported."""
     spec = find_spec(package)

@@ -78,9 +78,8 @@ def smaller(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Sequential:
     """
     layers: list[nn.Module] = []
     alive = torch.ones(1, dtype=torch.bool)  # of the features that flow between two layers
-    named = [(n, m) for n, m in model.named_children()]
-    last = [n for n, m in named if isinstance(m, nn.Conv2d | nn.Linear)][-1]
-    for name, layer in named:
+    last = weighted(model)[-1][0]
+    for name, layer in model.named_children():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             outputs, inputs = layer.weight.shape[:2]
             rows = ones_where_missing(masks, name, outputs)
@@ -100,7 +99,7 @@ def smaller(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Sequential:
 
 
 def sliced(layer: nn.Conv2d | nn.Linear, rows: Tensor, columns: Tensor) -> nn.Module:
-    n_out, n_in, has_bias = int(rows.sum()), int(columns.sum()), layer.bias is not None
+    n_out, n_in, has_bias = int(rows.sum()), max(1, int(columns.sum())), layer.bias is not None
     thin: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Conv2d):
         thin = nn.Conv2d(n_in, n_out, layer.kernel_size, layer.stride, layer.padding, bias=has_bias)
@@ -215,47 +214,70 @@ def test_weight_masks_take_nothing_but_their_weights(build: Build, density: floa
 # -- effective parameters --------------------------------------------------------------------
 
 
-def effective_by_brute_force(model: nn.Module, masks: Mapping[str, Tensor]) -> int:
-    """Count what is left once no unit without living weights on either side remains.
+class Wires:
+    """A network as plain lists of what is alive: weights, units, inputs."""
 
-    Plain loops over plain lists, until a whole round changes nothing.
-    """
-    layers = [
-        (n, m) for n, m in model.named_children() if isinstance(m, nn.Conv2d | nn.Linear)
-    ]  # fmt: skip
-    norms = norm_sizes(model)
-    taps: list[list[list[int]]] = []  # kept weights between each output and input
-    out: list[list[bool]] = []
-    into: list[list[bool]] = []
-    for name, layer in layers:
-        kept = masks.get(f"{name}.weight", torch.ones_like(layer.weight, dtype=torch.bool))
-        taps.append(kept.flatten(2).sum(2).tolist() if kept.dim() > 2 else kept.int().tolist())
-        n_out, n_in = layer.weight.shape[:2]
-        out.append(ones_where_missing(masks, name, n_out).tolist())
-        into.append(ones_where_missing(masks, f"input:{name}", n_in).tolist())
-    changed = True
-    while changed:
+    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+        layers = [m for _, m in weighted(model)]
+        self.names = [n for n, _ in weighted(model)]
+        self.has_bias = [m.bias is not None for m in layers]
+        self.out: list[list[bool]] = []
+        self.into: list[list[bool]] = []
+        self.taps: list[list[list[int]]] = []  # kept weights between each output and input
+        for name, layer in weighted(model):
+            n_out, n_in = layer.weight.shape[:2]
+            self.out.append(ones_where_missing(masks, name, n_out).tolist())
+            self.into.append(ones_where_missing(masks, f"input:{name}", n_in).tolist())
+            kept = masks.get(f"{name}.weight", torch.ones_like(layer.weight, dtype=torch.bool))
+            self.taps.append(kept.reshape(n_out, n_in, -1).sum(2).tolist())
+
+    def cut_weights(self, i: int) -> bool:
+        """Cut the weights of layer i that have a dead end."""
         changed = False
-        for i in range(len(layers)):
-            fan = len(into[i]) // len(out[i - 1]) if i else 1
-            for o, c in product(range(len(out[i])), range(len(into[i]))):
-                if taps[i][o][c] and not (out[i][o] and into[i][c]):
-                    taps[i][o][c], changed = 0, True
-            for o in range(len(out[i])):
-                if i + 1 < len(layers) and out[i][o] and not any(taps[i][o]):
-                    out[i][o], changed = False, True
-            for c in range(len(into[i])):
-                dead_source = i > 0 and not out[i - 1][c // fan]
-                unused = not any(taps[i][o][c] for o in range(len(out[i])))
-                if into[i][c] and (dead_source or unused):
-                    into[i][c], changed = False, True
-            for u in range(len(out[i - 1]) if i else 0):
-                if out[i - 1][u] and not any(into[i][u * fan : (u + 1) * fan]):
-                    out[i - 1][u], changed = False, True
+        for o, c in product(range(len(self.out[i])), range(len(self.into[i]))):
+            if self.taps[i][o][c] and not (self.out[i][o] and self.into[i][c]):
+                self.taps[i][o][c], changed = 0, True
+        return changed
+
+    def bury_outputs(self, i: int) -> bool:
+        """Bury the hidden units of layer i that nothing feeds."""
+        changed = False
+        for o in range(len(self.out[i])):
+            if i + 1 < len(self.out) and self.out[i][o] and not any(self.taps[i][o]):
+                self.out[i][o], changed = False, True
+        return changed
+
+    def bury_inputs(self, i: int) -> bool:
+        """Bury the inputs of layer i that are fed by a dead unit or read by nothing."""
+        changed = False
+        fan = len(self.into[i]) // len(self.out[i - 1]) if i else 1
+        for c in range(len(self.into[i])):
+            is_fed = i == 0 or self.out[i - 1][c // fan]
+            is_read = any(row[c] for row in self.taps[i])
+            if self.into[i][c] and not (is_fed and is_read):
+                self.into[i][c], changed = False, True
+        for u in range(len(self.out[i - 1]) if i else 0):
+            if self.out[i - 1][u] and not any(self.into[i][u * fan : (u + 1) * fan]):
+                self.out[i - 1][u], changed = False, True
+        return changed
+
+
+def weighted(model: nn.Module) -> list[tuple[str, nn.Conv2d | nn.Linear]]:
+    return [(n, m) for n, m in model.named_children() if isinstance(m, nn.Conv2d | nn.Linear)]
+
+
+def effective_by_brute_force(model: nn.Module, masks: Mapping[str, Tensor]) -> int:
+    """Count what is left once a whole round over all layers finds nothing more that is dead."""
+    wires, norms = Wires(model, masks), norm_sizes(model)
+    layers = range(len(wires.names))
+    while any(
+        [f(i) for i in layers for f in (wires.cut_weights, wires.bury_outputs, wires.bury_inputs)]
+    ):
+        pass
     total = 0
-    for i, (name, layer) in enumerate(layers):
-        total += sum(sum(row) for row in taps[i])
-        total += sum(out[i]) * (int(layer.bias is not None) + norms.get(name, 0))
+    for i in layers:
+        total += sum(sum(row) for row in wires.taps[i])
+        total += sum(wires.out[i]) * (int(wires.has_bias[i]) + norms.get(wires.names[i], 0))
     return total
 
 
@@ -350,6 +372,7 @@ def masks_of(layout: Layout, values: Mapping[str, Tensor]) -> Masks:
 @pytest.mark.parametrize("build", NETWORKS)
 def test_zeroed_gated_and_cut_networks_compute_the_same(build: Build) -> None:
     g = torch.Generator().manual_seed(11)
+    effect = 0.0
     for seed in range(20):
         torch.manual_seed(seed)
         model = build()
@@ -370,7 +393,8 @@ def test_zeroed_gated_and_cut_networks_compute_the_same(build: Build) -> None:
         scale = max(1.0, float(cut.abs().max()))
         assert float((gated - cut).abs().max()) <= 1e-12 * scale
         assert float((zeroed - cut).abs().max()) <= 1e-12 * scale
-        assert not masks or float((open_again - cut).abs().max()) > 1e-3
+        effect = max(effect, float((open_again - cut).abs().max()))
+    assert effect > 0.1  # else the masks did nothing that could be compared
 
 
 def randomise_vector_norms(model: nn.Module, seed: int) -> None:

@@ -32,7 +32,7 @@ def report_command(
         click.echo(json.dumps({"results": [str(f.folder) for f in folders],
                                "files": [str(f) for f in done.files]}))  # fmt: skip
         return
-    click.echo(done.markdown)
+    click.echo(done.text)
     named = ", ".join(str(f.folder) for f in folders)
     click.echo(f"Report of {named}:", err=True)
     for file in done.files:

@@ -145,5 +145,5 @@ def _end(results: Any, plan: Any, outcome: Any, folder: Path) -> None:
         error = results.trial(trial_id).error()["error"]
         place = results.trial(trial_id).path / "error.json"
         click.echo(f"failed: {plan.trials[trial_id].label}: {error} ({place})", err=True)
-    click.echo(f"{len(outcome.finished)} trials finished, {len(outcome.failed)} failed; "
+    click.echo(f"Trials: {len(outcome.finished)} finished, {len(outcome.failed)} failed; "
                f"bench report {folder} writes tables and figures", err=True)  # fmt: skip

@@ -193,7 +193,7 @@ def _point(record: Record, kind: Kind) -> Point:
         f"{record['images_forward_mean']:,.0f} images, n = {record['n']}"
     )
     is_method = kind == "cost" and record["role"] == "method" and record["method"] != "dense"
-    note = f"{record['compression_mean']:.3g}×" if is_method else ""
+    note = f"{record['compression_mean']:.2g}×" if is_method else ""
     return Point(x, y, note, told, int(record["n_collapsed"]))
 
 

@@ -1,6 +1,7 @@
 """Charts as PNG, SVG and PDF, drawn with matplotlib's objects alone: no window, no global state."""
 
 import io
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+CAPTION_LETTERS = 140  # that fit into the figure's width
 STYLE = Path(__file__).with_name("bench.mplstyle")
 _DATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _LINES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
@@ -22,6 +24,9 @@ def drawn(chart: Chart, formats: tuple[str, ...]) -> dict[str, bytes]:
 
     with matplotlib.rc_context(fname=STYLE):
         figure = figure_of(chart)
+        # Placing everything costs as much as drawing it; once is enough for all files.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
         return {kind: _saved(figure, kind) for kind in formats}
 
 
@@ -40,11 +45,15 @@ def figure_of(chart: Chart) -> "Figure":
     for order, series in enumerate(chart.series):
         # Methods lie above their controls.
         _draw(axes, series, zorder=3 + 0.01 * order + (0 if series.is_control else 1))
+    for order, series in enumerate(sorted(chart.series, key=lambda s: s.is_control)):
+        # In turn above and below, right and left, so that neighbours do not cover each other.
+        _draw_notes(axes, series, is_above=order % 2 == 0, is_right=order % 4 < 2)
     _draw_axes(axes, chart)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
     title = chart.title + (f" ({SMOKE})" if chart.is_smoke else "")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, weight="bold", wrap=True)
-    figure.supxlabel(chart.caption, fontsize=7, color="#555555", x=0.01, ha="left")
+    caption = textwrap.fill(chart.caption, CAPTION_LETTERS)
+    figure.supxlabel(caption, fontsize=7, color="#555555", x=0.01, ha="left", multialignment="left")
     if chart.is_smoke:
         figure.text(
             0.4, 0.5, SMOKE, rotation=20, fontsize=26, color="#D55E00", alpha=0.35,
@@ -109,9 +118,20 @@ def _draw(axes: "Axes", series: Series, zorder: float) -> None:
         linewidth=1.2 if series.is_control else 1.9,
         elinewidth=0.9, capsize=2.5, label=series.label, zorder=zorder,
     )  # fmt: skip
+
+
+def _draw_notes(axes: "Axes", series: Series, is_above: bool, is_right: bool) -> None:
+    from matplotlib.patheffects import withStroke
+
     for point in series.points:
         collapsed = f"{point.collapsed} collapsed" if point.collapsed else ""
+        note = " ".join([point.note, collapsed]).strip()
+        if not note:
+            continue
         axes.annotate(
-            " ".join([point.note, collapsed]).strip(), (point.x.at, point.y.at), fontsize=7,
-            color=colour, xytext=(5, 5), textcoords="offset points", zorder=zorder + 2,
+            note, (point.x.at, point.y.at), fontsize=7.5,
+            color=series.look.colour, xytext=(4 if is_right else -4, 5 if is_above else -5),
+            textcoords="offset points", zorder=8,
+            ha="left" if is_right else "right", va="bottom" if is_above else "top",
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )  # fmt: skip

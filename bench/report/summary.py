@@ -1,5 +1,6 @@
 """Means, intervals and paired differences over seeds: a row per group of trials."""
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,6 @@ class Setting:
     model: str
     dataset: str
     budget: str
-    protocol: str
     name: str
     differs: str
     groups: pd.DataFrame
@@ -89,12 +89,12 @@ def settings(summary: pd.DataFrame) -> list[Setting]:
             name = f"{base}_{number}"
         names.add(name)
         differs = ", ".join(
-            f"{what.replace('_', ' ')} {first[what]}"
+            f"{what.replace('_', ' ')} {changes(first[what]) if what == 'recipe' else first[what]}"
             for what in ("protocol", "protocol_version", "recipe", "threads")
             if same[what].nunique() > 1
         )
-        four = (str(first[k]) for k in ("model", "dataset", "budget", "protocol"))
-        found.append(Setting(*four, name=name, differs=differs, groups=groups))
+        model, dataset, budget = (str(first[k]) for k in three)
+        found.append(Setting(model, dataset, budget, name, differs, groups))
     return found
 
 
@@ -211,6 +211,12 @@ def _in_order(summary: pd.DataFrame) -> pd.DataFrame:
     )
     ordered = order.sort_values(list(order.columns), na_position="first").index
     return summary.loc[ordered].reset_index(drop=True)
+
+
+def changes(recipe: str) -> str:
+    """Return what a recipe, stored as JSON, changes from the defaults, as a reader would type it."""
+    given: dict[str, object] = json.loads(recipe)
+    return " ".join(f"{k}={v}" for k, v in sorted(given.items())) or "default"
 
 
 def _slug(name: str) -> str:

@@ -24,7 +24,7 @@ def markdown_of(blocks: Sequence[Block], definitions: bool = True) -> str:
 
 
 def tex_of(block: Block) -> str:
-    """Return a LaTeX table; the document needs \\usepackage{booktabs}."""
+    """Return a LaTeX table; the document needs the package booktabs."""
     kinds = "".join("r" if c.is_number else "l" for c in block.columns)
     header = " & ".join(tex_escaped(c.title) for c in block.columns)
     lines = []

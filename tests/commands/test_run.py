@@ -15,7 +15,8 @@ from bench.api import Score
 class Widest(Score):
     def score(self, trial):
         sites = [s for s in trial.layout.sites if not s.is_input]
-        return {s.name: trial.model.get_parameter(f"{s.module}.weight").detach().norm(dim=1) for s in sites}
+        weights = {s.name: trial.model.get_parameter(f"{s.module}.weight").detach() for s in sites}
+        return {name: weight.flatten(1).norm(dim=1) for name, weight in weights.items()}
 '''
 FAILING = '''
 """Fails on seed 1."""

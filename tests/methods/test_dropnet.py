@@ -596,18 +596,6 @@ def test_d8_hard_dropped_units_are_exactly_zero_with_zero_momentum(
     assert steps == 12
 
 
-@pytest.mark.parametrize("build", [small_conv, plain_conv])
-def test_d8_hard_dropped_units_are_positive_zeros(
-    make_trial: MakeTrial, build: Callable[[], nn.Module]
-) -> None:
-    # -0.0 equals 0.0 but hashes differently: work would be done twice.
-    trial = make_trial(build, epochs=1)
-    drop(trial, DROPPED)
-    trial.train()
-    for name, dead in dead_entries(trial, columns=False).items():
-        assert not torch.signbit(trial.model.get_parameter(name)[dead]).any(), name
-
-
 @pytest.mark.parametrize("weight_decay", [0.0, 5e-4])
 def test_d8_gated_units_gather_no_momentum(make_trial: MakeTrial, weight_decay: float) -> None:
     trial = make_trial(small_conv, weight_decay=weight_decay)

@@ -1,0 +1,142 @@
+"""Make a report: tables, figures and the page from the finished trials of results folders."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import UnknownName, UsageError
+from bench.records import Results
+from bench.report.charts import Chart, charts_of
+from bench.report.files import write_bytes, write_csv, write_text
+from bench.report.rows import Block, block_of
+from bench.report.summary import Setting, settings, summarise
+from bench.report.table import Loaded, load
+from bench.report.text import markdown_of, tex_of
+
+FORMATS = ("csv", "md", "tex", "png", "svg", "pdf", "html")
+PICTURES = ("png", "svg", "pdf")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was made.
+
+    Attributes:
+        text: the tables as Markdown, for the terminal.
+        files: in the order they were written.
+        warnings: sentences about records that could not be used, and trials that failed.
+    """
+
+    text: str
+    files: tuple[Path, ...]
+    warnings: tuple[str, ...]
+
+
+def write_report(
+    results: Sequence[Results],
+    out: Path,
+    formats: tuple[str, ...] = ("csv", "md", "png", "html"),
+    baseline: str = "random",
+) -> Report:
+    """Write a report into a folder.
+
+    Args:
+        results: folders whose trials are shown together.
+        out: where `runs.csv`, `summary.csv`, `report.html`, `figures/` and `tables/` go.
+        formats: any of `FORMATS`.
+        baseline: what differences are taken against; see `bench.report.summary.summarise`.
+
+    Raises:
+        UsageError: no finished trial, an unknown format or baseline, or a folder that cannot be
+            written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise UnknownName("report format", name, FORMATS)
+    loaded = load(results)
+    if loaded.runs.empty:
+        raise UsageError(_nothing(results, loaded))
+    summary = summarise(loaded.runs, baseline)
+    found = settings(summary)
+    blocks = [block_of(setting) for setting in found]
+    text = markdown_of(blocks)
+    try:
+        files = _tables(out, blocks, formats)
+        if "csv" in formats:
+            files.append(write_csv(out / "runs.csv", loaded.runs))
+            files.append(write_csv(out / "summary.csv", summary))
+        files += _figures(out, loaded, found, blocks, formats)
+    except OSError as error:
+        raise UsageError(f"The report cannot be written to {out} ({error.strerror})") from error
+    return Report(text, tuple(files), loaded.warnings + _told(loaded))
+
+
+def end_table(results: Results, ids: Collection[str]) -> str:
+    """Return the tables of a sweep's own trials, without definitions; nothing if none finished."""
+    loaded = load([results], set(ids))
+    if loaded.runs.empty:
+        return ""
+    return markdown_of([block_of(s) for s in settings(summarise(loaded.runs))], definitions=False)
+
+
+def _tables(out: Path, blocks: Iterable[Block], formats: Collection[str]) -> list[Path]:
+    files = []
+    for block in blocks:
+        path = out / "tables" / block.name
+        if "md" in formats:
+            files.append(write_text(_with(path, "md"), markdown_of([block])))
+        if "tex" in formats:
+            files.append(write_text(_with(path, "tex"), tex_of(block)))
+    return files
+
+
+def _figures(
+    out: Path,
+    loaded: Loaded,
+    found: Sequence[Setting],
+    blocks: Sequence[Block],
+    formats: Collection[str],
+) -> list[Path]:
+    """Draw each chart once, for its files and for the page."""
+    asked = [kind for kind in PICTURES if kind in formats]
+    kinds = tuple(dict.fromkeys([*asked, *(["png"] if "html" in formats else [])]))
+    if not kinds:
+        return []
+    from bench.report.figures import drawn
+
+    runs = loaded.runs[loaded.runs["role"] == "method"]
+    labels = list(zip(runs["method"], runs["label"], strict=True))
+    charts: dict[str, list[Chart]] = {s.name: charts_of(s, labels) for s in found}
+    files, pictures = [], {}
+    for chart in (c for each in charts.values() for c in each):
+        made = drawn(chart, kinds)
+        files += [write_bytes(_with(out / "figures" / chart.name, k), made[k]) for k in asked]
+        pictures[chart.name] = made.get("png", b"")
+    if "html" in formats:
+        from bench.report.page import page_of
+
+        page = page_of(loaded, blocks, charts, pictures)
+        files.append(write_text(out / "report.html", page))
+    return files
+
+
+def _with(path: Path, ending: str) -> Path:
+    """Add an ending; a name's own dots stay."""
+    return path.with_name(f"{path.name}.{ending}")
+
+
+def _told(loaded: Loaded) -> tuple[str, ...]:
+    told = []
+    if loaded.failures:
+        told.append(f"{len(loaded.failures)} trials failed and are not in the tables")
+    if loaded.unfinished:
+        told.append(f"{loaded.unfinished} planned trials have not run yet")
+    return tuple(told)
+
+
+def _nothing(results: Sequence[Results], loaded: Loaded) -> str:
+    where = ", ".join(str(r.folder) for r in results) or "no folder at all"
+    why = "; ".join([*loaded.warnings, *(f"{f.label}: {f.error}" for f in loaded.failures[:1])])
+    return f"There is no finished trial in {where}" + (
+        f" ({why})" if why else "; bench run --methods magnitude makes some"
+    )
