@@ -69,7 +69,7 @@ def unpack(callback: Callback | None, plain: dict[str, Any], tensors: dict[str, 
     if callback is None:
         return
     for name, value in plain.items():
-        object.__setattr__(callback, name, tuple(value) if isinstance(value, list) else value)
+        object.__setattr__(callback, name, _tuples(value))
     for name, tensor in tensors.items():
         current = getattr(callback, name)
         if isinstance(current, torch.Generator):
@@ -77,6 +77,11 @@ def unpack(callback: Callback | None, plain: dict[str, Any], tensors: dict[str, 
         else:
             device = current.device if isinstance(current, Tensor) else tensor.device
             object.__setattr__(callback, name, tensor.to(device))
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows no tuples."""
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def _is_plain(value: object) -> bool:

@@ -87,22 +87,25 @@ def stratified(y: Tensor, sizes: tuple[int, ...], *purpose: str) -> list[Tensor]
     Returns:
         One tensor of ascending positions per size.
     """
-    n = len(y)
-    shuffled = torch.randperm(n, generator=generator(_SPLIT_SEED, *purpose))
-    # Position of each image within its own class, 0-1: sorting by it interleaves the classes.
-    place = torch.empty(n, dtype=torch.float64)
-    for label in range(int(y.max()) + 1):
-        members = shuffled[y[shuffled] == label]
-        place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
-    order = shuffled[torch.argsort(place[shuffled], stable=True)]
-    # Taking evenly spaced members of that order gives each part every class in proportion.
-    parts, left = [], order
+    shuffled = torch.randperm(len(y), generator=generator(_SPLIT_SEED, *purpose))
+    classes = int(y.max()) + 1 if len(y) else 0
+    left = [shuffled[y[shuffled] == label] for label in range(classes)]
+    parts = []
     for size in sizes:
-        picked = torch.linspace(0, len(left) - 1, size, dtype=torch.float64).round().long()
-        chosen = torch.zeros(len(left), dtype=torch.bool)
-        chosen[picked] = True
-        parts.append(left[chosen].sort().values)
-        left = left[~chosen]
+        counts = shared_out(size, [len(members) for members in left])
+        chosen = [members[:count] for members, count in zip(left, counts, strict=True)]
+        left = [members[count:] for members, count in zip(left, counts, strict=True)]
+        parts.append(torch.cat(chosen).sort().values)
+    return parts
+
+
+def shared_out(total: int, sizes: list[int]) -> list[int]:
+    """Share a total out in proportion to sizes, in whole numbers, largest remainders first."""
+    whole = max(1, sum(sizes))
+    parts = [total * size // whole for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: -(total * sizes[i] % whole))
+    for i in by_remainder[: total - sum(parts)]:
+        parts[i] += 1
     return parts
 
 

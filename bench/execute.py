@@ -283,7 +283,7 @@ def sources(registry: Registry, spec: TrialSpec) -> dict[str, str]:
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     part = path.with_suffix(".part")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part)
+    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, part)
     part.replace(path)
 
 

@@ -68,8 +68,7 @@ class HardMask:
         """Take up masks that have changed since the last step."""
         if self._version == self.masks.version:
             return
-        if self._version >= 0:
-            apply_hard(self.model, self.masks)
+        apply_hard(self.model, self.masks)
         self._version = self.masks.version
         named = parameter_masks(self.masks.layout, self.masks.touched)
         self._parameters = [self.model.get_parameter(name) for name in named]
@@ -158,19 +157,27 @@ class Frozen:
         self._version = -1
         self._alive: dict[str, Tensor] = {}
         self._before: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._without_state: list[tuple[nn.Parameter, Tensor]] = []
 
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Note the values that the coming step must not change."""
         self._follow()
         self._before.clear()
+        self._without_state.clear()
         for name, alive in self._alive.items():
             parameter = self.model.get_parameter(name)
+            if not optimizer.state.get(parameter):
+                self._without_state.append((parameter, alive))
             for tensor in (parameter.data, *moments(optimizer, parameter)):
                 self._before.append((tensor, tensor.clone(), alive))
 
-    def after_step(self) -> None:
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Put them back; state that the step created starts at zero for what is dropped."""
         for tensor, old, alive in self._before:
             tensor.copy_(torch.where(alive, tensor, old))
+        for parameter, alive in self._without_state:
+            for moment in moments(optimizer, parameter):
+                moment.copy_(torch.where(alive, moment, torch.zeros_like(moment)))
 
     def _follow(self) -> None:
         """Recompute what is alive: a weight moves only if both of its ends live."""

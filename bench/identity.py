@@ -14,6 +14,8 @@ def of_function(fn: Callable[..., Any]) -> dict[str, Any]:
     Raises:
         TrialFailed: it is a closure or a lambda, whose hidden values no key could see.
     """
+    if fn.__module__.startswith("torch."):
+        return {"name": f"{fn.__module__}.{fn.__qualname__}"}
     owner = getattr(fn, "__self__", None)
     plain = inspect.unwrap(fn)
     if owner is None and (getattr(plain, "__closure__", None) or plain.__name__ == "<lambda>"):
@@ -30,6 +32,4 @@ def of_function(fn: Callable[..., Any]) -> dict[str, Any]:
 
 
 def of_code(thing: Any) -> str:
-    if thing.__module__.startswith("torch."):
-        return f"{thing.__module__}.{thing.__qualname__}"
     return f"{thing.__qualname__}:{fingerprint.of_object(thing)}"

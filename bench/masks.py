@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.counting import Account, count
+from bench.data import shared_out
 from bench.errors import TrialFailed
 from bench.selection import Bucket, lowest, ranked
 from bench.sites import Layout
@@ -78,11 +79,17 @@ class Masks(Mapping[str, Tensor]):
         return {n: self._bits[n] for n in self._bits if n in self._touched}
 
     def load(self, masks: Mapping[str, Tensor]) -> None:
-        """Set the masks given and fill all others with ones."""
+        """Set the masks given and fill all others with ones; nothing changes if they are equal."""
+        now = self.touched
+        if now.keys() == masks.keys() and all(
+            torch.equal(now[n], masks[n].to(now[n].device)) for n in now
+        ):
+            return
         for name in self._touched - set(masks):
             self._bits[name] = torch.ones_like(self._bits[name])
         self._touched.clear()
         self._account = None
+        self.at_floor = False
         self.version += 1
         for name, mask in masks.items():
             self[name] = mask
@@ -191,9 +198,10 @@ class Masks(Mapping[str, Tensor]):
             if name not in self._bits:
                 raise TrialFailed(f"the score names {name!r}, but the network has no such mask")
             mask = self._bits[name].flatten()
-            if values.numel() != mask.numel():
+            if values.shape != self._bits[name].shape:
                 raise TrialFailed(
-                    f"the score of {name!r} has {values.numel()} values for {mask.numel()} masks"
+                    f"the score of {name!r} has the shape {tuple(values.shape)}, "
+                    f"its mask {tuple(self._bits[name].shape)}"
                 )
             alive = mask.nonzero().squeeze(1)
             scores = values.detach().flatten().to(mask.device)[alive]
@@ -207,7 +215,9 @@ class Masks(Mapping[str, Tensor]):
         self, order: list[tuple[str, int]], size: int, goal: float | None, may_go: int
     ) -> int:
         """Drop the first `size` of `order`, fewer if that passes the goal, more if it is near."""
-        if goal is not None and order:
+        if goal is not None and self.compression >= goal:
+            return 0
+        if goal is not None:
             size = self._first_reaching(order, goal) or size
         self._clear_all(order[:size])
         self.at_floor = size == may_go and (goal is None or self.compression < goal)
@@ -216,7 +226,7 @@ class Masks(Mapping[str, Tensor]):
     def _first_reaching(self, order: list[tuple[str, int]], goal: float) -> int | None:
         """The shortest prefix whose removal reaches the goal; None if not even all of it does."""
         low, high = 0, len(order)
-        if self._compression_without(order) < goal:
+        if not order or self._compression_without(order) < goal:
             return None
         while high - low > 1:
             middle = (low + high) // 2
@@ -242,23 +252,28 @@ class Masks(Mapping[str, Tensor]):
         if must_go == 0:
             self.at_floor = self.compression < goal
             return 0
-        if scope == "global":
-            scores = torch.cat([b.scores for b in buckets])
-            gone = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-            gone[lowest(scores, must_go, self._ties())] = True
-            parts = torch.split(gone, [len(b.scores) for b in buckets])
-            taken = {b.name: b.alive[part] for b, part in zip(buckets, parts, strict=True)}
-        else:
-            shares = _proportional(must_go, [b.may_go for b in buckets])
-            taken = {
-                b.name: b.alive[lowest(b.scores, k, self._ties())]
-                for b, k in zip(buckets, shares, strict=True)
-            }
-        for bucket in buckets:
-            # A layer is never emptied, whatever the ranking over all of them says.
-            self._clear(bucket.name, taken[bucket.name][: bucket.may_go])
+        taken = self._lowest_over_all if scope == "global" else self._lowest_of_each
+        for name, index in taken(buckets, must_go).items():
+            self._clear(name, index)
         self.at_floor = self.compression < goal
         return must_go
+
+    def _lowest_of_each(self, buckets: list[Bucket], must_go: int) -> dict[str, Tensor]:
+        shares = shared_out(must_go, [b.may_go for b in buckets])
+        return {
+            b.name: b.alive[lowest(b.scores, k, self._ties())]
+            for b, k in zip(buckets, shares, strict=True)
+        }
+
+    def _lowest_over_all(self, buckets: list[Bucket], must_go: int) -> dict[str, Tensor]:
+        # Each layer's best are no candidates: whatever the ranking, no layer is emptied.
+        candidates = [lowest(b.scores, b.may_go, self._ties()) for b in buckets]
+        pairs = list(zip(buckets, candidates, strict=True))
+        scores = torch.cat([b.scores[c] for b, c in pairs])
+        gone = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+        gone[lowest(scores, must_go, self._ties())] = True
+        parts = torch.split(gone, [len(c) for c in candidates])
+        return {b.name: b.alive[c[part]] for (b, c), part in zip(pairs, parts, strict=True)}
 
     def _clear_all(self, gone: list[tuple[str, int]]) -> None:
         for name, index in _by_name(gone).items():
@@ -294,14 +309,3 @@ def _by_name(pairs: list[tuple[str, int]]) -> dict[str, list[int]]:
     for name, index in pairs:
         grouped.setdefault(name, []).append(index)
     return grouped
-
-
-def _proportional(total: int, sizes: list[int]) -> list[int]:
-    """Share a total out in proportion to sizes, in whole numbers, largest remainders first."""
-    whole = sum(sizes)
-    exact = [total * size / whole for size in sizes]
-    parts = [math.floor(e) for e in exact]
-    by_remainder = sorted(range(len(sizes)), key=lambda i: parts[i] - exact[i])
-    for i in by_remainder[: total - sum(parts)]:
-        parts[i] += 1
-    return parts

@@ -1,5 +1,6 @@
 """What is reported of a trial: sizes from its masks, accuracy from one pass over the test images."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from bench.counting import count, count_effective, output_side_share
 from bench.data import Part
+from bench.errors import TrialFailed
 from bench.evaluation import Evaluation, evaluation_of, logits_of
 from bench.sites import Layout
 
@@ -49,6 +51,8 @@ def accuracy(
     predictions = {"test": logits_of(model, test), "validation": logits_of(model, validation)}
     on_test = evaluation_of(predictions["test"], test.images.y)
     on_validation = evaluation_of(predictions["validation"], validation.images.y)
+    if not math.isfinite(on_test.loss + on_validation.loss):
+        raise TrialFailed("the network's outputs are not finite: its training diverged")
     return _columns(on_test, on_validation, predictions["test"].shape[1]), predictions
 
 

@@ -100,7 +100,8 @@ class PhaseStore:
 
 def _write(path: Path, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write a file under a temporary name and rename it: it is there whole, or not at all."""
-    flat = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    # Clones: the format refuses tensors that share memory, as tied weights do.
+    flat = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     part = path.with_suffix(f".{os.getpid()}.part")
     save_file(flat, part, metadata={"record": json.dumps(record)})
     part.replace(path)

@@ -110,15 +110,19 @@ def layout_of(model: nn.Module, example: Tensor) -> Layout:
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
     modules = dict(model.named_modules())
     plain = {name: _layer(name, modules[name], positions[name]) for name in positions}
+    was_training = model.training
+    model.eval()  # functional dropout writes the flag of this moment into the graph
     try:
         graph = fx.GraphModule(model, _LeafTracer().trace(model))
-        chain = _Chain(graph, modules, plain)
+        chain = _Chain(graph, modules, plain, _shapes(graph, example))
         layers, sites = chain.read()
     except _NotAChain as reason:
         return Layout(tuple(plain.values()), (), parameters, str(reason))
     except Exception as error:  # tracing runs the user's forward: anything may come out of it
         why = f"its forward cannot be traced ({type(error).__name__}: {error})"
         return Layout(tuple(plain.values()), (), parameters, why)
+    finally:
+        model.train(was_training)
     return Layout(tuple(layers), tuple(sites), parameters, graph=graph)
 
 
@@ -161,6 +165,22 @@ def _layer(name: str, module: nn.Module, positions: int) -> Layer:
     return Layer(name, tuple(module.weight.shape), module.bias is not None, positions)
 
 
+def _shapes(graph: fx.GraphModule, example: Tensor) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor in the graph, by node name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    class Note(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            result = super().run_node(n)
+            if isinstance(result, Tensor):
+                shapes[n.name] = tuple(result.shape)
+            return result
+
+    with torch.no_grad():
+        Note(graph).run(example)
+    return shapes
+
+
 def _asks_size(node: fx.Node) -> bool:
     """Whether a node only computes with sizes: x.size(0), x.shape[0], len(x)."""
     if node.op == "call_method":
@@ -177,9 +197,14 @@ class _Chain:
     """Walks a traced network from input to output and refuses anything that branches."""
 
     def __init__(
-        self, graph: fx.GraphModule, modules: dict[str, nn.Module], plain: dict[str, Layer]
+        self,
+        graph: fx.GraphModule,
+        modules: dict[str, nn.Module],
+        plain: dict[str, Layer],
+        shapes: dict[str, tuple[int, ...]],
     ) -> None:
-        self.graph, self.modules, self.plain = graph, modules, plain
+        self.graph, self.modules, self.plain, self.shapes = graph, modules, plain, shapes
+        self.used: set[str] = set()
         self.source: str | None = None  # the last layer met
         self.norm: str | None = None
         self.activation = ""
@@ -213,34 +238,42 @@ class _Chain:
         if role == "activation":
             self.activation = node.name
         elif role == "flatten":
-            self.flattened = True
+            self._flatten(node)
         elif role is None:
             raise _NotAChain(
                 f"the operation {node.name!r} is not one that units pass through alone"
             )
 
+    def _flatten(self, node: fx.Node) -> None:
+        if len(self.shapes[node.name]) != 2:
+            raise _NotAChain(f"{node.name!r} does not flatten an image into one row")
+        self.flattened = True
+
     def _module(self, name: str, node: fx.Node) -> None:
         module = self.modules[name]
+        if name in self.used and next(module.parameters(), None) is not None:
+            raise _NotAChain(f"the layer {name!r} is used more than once")
+        self.used.add(name)
         if isinstance(module, nn.Conv2d | nn.Linear):
             self._weighted(name, module, node)
         elif isinstance(module, _NORMS):
             if self.source is None or self.flattened:
                 raise _NotAChain(f"the normalisation {name!r} does not follow a layer directly")
+            if not module.affine:
+                raise _NotAChain(f"the normalisation {name!r} has no scale to silence a unit with")
             if self.norm is not None:
                 raise _NotAChain(f"{name!r} is the second normalisation after {self.source!r}")
             self.norm, self.activation = name, node.name
         elif isinstance(module, _ACTIVATIONS):
             self.activation = node.name
         elif isinstance(module, nn.Flatten):
-            self.flattened = True
+            self._flatten(node)
         elif not isinstance(module, _POOLS):
             raise _NotAChain(
                 f"the module {name!r} ({type(module).__name__}) is not known to pass units"
             )
 
     def _weighted(self, name: str, module: nn.Conv2d | nn.Linear, node: fx.Node) -> None:
-        if any(layer.name == name for layer in self.layers):
-            raise _NotAChain(f"the layer {name!r} is used more than once")
         if isinstance(module, nn.Conv2d) and module.groups != 1:
             raise _NotAChain(f"the layer {name!r} is a grouped convolution")
         inputs = module.weight.shape[1]

@@ -52,13 +52,14 @@ class Progress:
     cost: Cost = field(default_factory=Cost)
     log: list[dict[str, Any]] = field(default_factory=list)
     callback: dict[str, Any] = field(default_factory=dict)
+    at_floor: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Progress":
-        return cls(values["epoch"], Cost(**values["cost"]), values["log"], values["callback"])
+        return cls(**{**values, "cost": Cost(**values["cost"])})
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Training:
                     tensors[f"optimizer/{name}/{key}"] = value
         plain, more = pack(self.callback)
         self.progress.callback = plain
+        self.progress.at_floor = self.masks.at_floor
         return tensors | {f"callback/{k}": v for k, v in more.items()}
 
     def resume(self, progress: Progress, tensors: dict[str, Tensor]) -> None:
@@ -127,6 +129,7 @@ class Training:
         self.progress = progress
         load_model(self.model, under("model/", tensors))
         self.masks.load(under("mask/", tensors))
+        self.masks.at_floor = progress.at_floor
         unpack(self.callback, progress.callback, under("callback/", tensors))
         for name, parameter in self.model.named_parameters():
             saved = under(f"optimizer/{name}/", tensors)
@@ -211,7 +214,7 @@ class Training:
             frozen.before_step(self.optimizer)
         self.optimizer.step()
         if frozen is not None:
-            frozen.after_step()
+            frozen.after_step(self.optimizer)
         if hard is not None:
             hard.after_step(self.optimizer)
         if callback is not None:
@@ -227,13 +230,13 @@ class Training:
             )
 
     def _finish(self) -> None:
-        """Estimate BatchNorm statistics again if the masks moved since the training began."""
+        """Zero what the last hook dropped; where masks moved, estimate BatchNorm statistics again."""
+        if self.job.mode == "hard":
+            apply_hard(self.model, self.masks)
         if self.masks_moved() and batchnorm.has_norms(self.model):
             job = self.job
             with self.gates:
-                self.gates.show(self.masks.touched if job.mode == "gate" else {})
-                if job.mode != "gate":
-                    apply_hard(self.model, self.masks)
+                self.gates.show(self.masks.touched if job.mode != "hard" else {})
                 batchnorm.estimate(self.model, self.part, job.recipe.batch_size, job.seed)
 
     def masks_moved(self) -> bool:

@@ -127,7 +127,7 @@ class Trial:
         self._note_round(lr_scale)
         arguments = {"span": [span[0], stop], "epochs": length, "lr_scale": lr_scale,
                      "trainable": trainable, "mode": mode, "clock": self._clock,
-                     "loss": identity.of_code(self.loss)}  # fmt: skip
+                     "loss": identity.of_function(self.loss)}  # fmt: skip
         if callback is not None:
             arguments["callback"] = identity.of_code(type(callback))
         if mode != "gate":
@@ -214,7 +214,8 @@ class Trial:
             with self._masks_in_force(masked):
                 value = fn(self, *args)
             if isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values()):
-                return {"kind": "tensors"}, value
+                # Copies: a score may be a view of weights that will move.
+                return {"kind": "tensors"}, {k: v.detach().clone() for k, v in value.items()}
             return {"kind": "json", "value": json.loads(json.dumps(value))}, {}
 
         (record, tensors), _ = self.ledger.phase(self._key("once", facts, {}), compute)
@@ -242,6 +243,7 @@ class Trial:
         if not computed:
             load_model(self.model, under("model/", tensors))
             self.masks.load(under("mask/", tensors))
+            self.masks.at_floor = record["at_floor"]
             unpack(callback, record["callback"], under("callback/", tensors))
             self.ledger.work.trainings_reused += 1
         for line in record["log"]:
@@ -275,7 +277,9 @@ class Trial:
         work.trainings += 1
         work.epochs += done.epoch - epochs_before
         work.images_seen += (done.epoch - epochs_before) * len(setting.train)
-        return {"cost": asdict(done.cost), "log": done.log, "callback": plain}, state
+        record = {"cost": asdict(done.cost), "log": done.log, "callback": plain,
+                  "at_floor": self.masks.at_floor}  # fmt: skip
+        return record, state
 
     def _masks_in_force(self, masked: bool) -> Gates:
         """Gate what is dropped where the last training left dropped weights alive."""

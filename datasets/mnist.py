@@ -57,7 +57,8 @@ class Mnist(Dataset):
         header = 4 + 4 * dimensions
         sizes = struct.unpack(f">{dimensions}I", data[4:header]) if len(data) >= header else ()
         expected = header + int(torch.tensor(sizes, dtype=torch.int64).prod()) if sizes else header
-        if data[:3] != b"\0\0\x08" or data[3:4] != bytes([dimensions]) or len(data) != expected:
+        is_idx = data[:4] == bytes([0, 0, 8, dimensions])
+        if not is_idx or len(data) != expected or expected == header:
             raise DataDamaged(
                 f"{path} is damaged: {len(data)} bytes where its header says {expected}; "
                 f"delete it and run bench data fetch {self.name}"

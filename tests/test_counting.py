@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 import torch
-from conftest import randomise_norms, small_conv, small_mlp
+from small_networks import randomise_norms, small_conv, small_mlp
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -1,12 +1,10 @@
 """Accuracies and losses against plain loops, at any batch size."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from conftest import Blobs, randomise_norms, small_conv
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import Blobs, randomise_norms, small_conv
 from torch import Tensor, nn
 
 from bench.data import Images, Part
@@ -99,9 +97,3 @@ def test_evaluation_uses_running_statistics_and_changes_nothing(training: bool) 
         expected = torch.cat([model.eval()(x[None]) for x in part.batch(torch.arange(64))[0]])
     assert torch.allclose(logits, expected, atol=1e-5)
     assert not logits.requires_grad
-
-
-def test_the_module_that_reads_brightness_is_not_perfect_by_construction() -> None:
-    shifts: list[Callable[[], nn.Module]] = [lambda s=s: ReadsBrightness(10, s) for s in range(10)]
-    part = part_of(labels_of(500, 10))
-    assert [evaluate(make(), part).top1 for make in shifts] == [100.0] + [0.0] * 9

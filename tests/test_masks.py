@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import MakeTrial, small_conv, small_mlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import MakeTrial, small_conv, small_mlp
 from torch import Tensor, nn
 from torch.nn.utils import prune
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from conftest import Blobs, MakeTrial, small_conv, small_mlp
+from small_networks import Blobs, MakeTrial, small_conv, small_mlp
 from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 

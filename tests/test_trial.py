@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from conftest import Blobs, MakeTrial, small_conv
+from small_networks import Blobs, MakeTrial, small_conv
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 

@@ -84,7 +84,7 @@ class Chart:
 
 CAPTION = (
     "Means over n seeds; bands and bars: 95 % t intervals. Hollow: controls, in the colour of the "
-    "method they follow, set slightly apart sideways."
+    "method they follow, set slightly apart sideways. Intervals wider than the figure are cut."
 )
 _X_TITLES = {
     "rate": "pruning rate: share of parameters removed (spaced by compression, log scale)",
@@ -244,6 +244,11 @@ def _count(value: int) -> str:
 
 def _accuracy_axis(points: Sequence[Point]) -> Axis:
     low, high = _limits([p.y for p in points])
+    # Two runs, or one that collapsed, can have an interval of 100 points: it is cut at the edge
+    # rather than let it press all means together. 0.3 is a factor of two in error.
+    best, worst = max(p.y.at for p in points), min(p.y.at for p in points)
+    room = 0.3 + 0.6 * (best - worst)
+    low, high = max(low, worst - room), min(high, best + room)
     places = {_accuracy_place(a): f"{a:g}" for a in (*_ACCURACIES, *range(99), 99.7, 99.6, 99.95)}
     chosen = _apart([at for at in places if low <= at <= high], (high - low) / 9)
     return Axis(_Y_TITLE, low, high, tuple((at, places[at]) for at in chosen))

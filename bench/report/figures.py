@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CAPTION_LETTERS = 140  # that fit into the figure's width
+LEGEND_LETTERS = 27  # of a label that the style's figure has room for
 STYLE = Path(__file__).with_name("bench.mplstyle")
 _DATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _LINES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
@@ -35,8 +36,10 @@ def figure_of(chart: Chart) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure()
-    # A long legend makes the figure taller, never smaller than its text.
+    # A long or wide legend makes the figure larger; the axes keep their place.
+    letters = max(len(series.label) for series in (*chart.series, *_only(chart.dense)))
     figure.set_figheight(max(figure.get_figheight(), 1.5 + 0.23 * len(chart.series)))
+    figure.set_figwidth(figure.get_figwidth() + 0.075 * max(0, letters - LEGEND_LETTERS))
     axes = figure.add_subplot()
     if chart.dense is not None:
         _draw_dense(axes, chart.dense, as_point="cost" in chart.name)
@@ -60,6 +63,10 @@ def figure_of(chart: Chart) -> "Figure":
             ha="center", va="center", weight="bold",
         )  # fmt: skip
     return figure
+
+
+def _only(dense: Series | None) -> tuple[Series, ...]:
+    return () if dense is None else (dense,)
 
 
 def _saved(figure: "Figure", kind: str) -> bytes:

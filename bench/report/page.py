@@ -97,7 +97,7 @@ def _asked(loaded: Loaded) -> list[tuple[str, str]]:
         ("Methods", _distinct(methods)),
         ("Controls", _distinct(controls) or "none"),
         *[(title, _distinct(runs[column])) for title, column in _ASKED],
-        ("Recipe, where not the default", "; ".join(sorted(map(changes, set(runs["recipe"]))))),
+        ("Recipe", "; ".join(sorted(map(changes, set(runs["recipe"]))))),
     ]
 
 

@@ -128,10 +128,14 @@ def _with(path: Path, ending: str) -> Path:
 def _told(loaded: Loaded) -> tuple[str, ...]:
     told = []
     if loaded.failures:
-        told.append(f"{len(loaded.failures)} trials failed and are not in the tables")
+        told.append(f"not in the tables, for they failed: {_trials(len(loaded.failures))}")
     if loaded.unfinished:
-        told.append(f"{loaded.unfinished} planned trials have not run yet")
+        told.append(f"not in the tables, for they have not run yet: {_trials(loaded.unfinished)}")
     return tuple(told)
+
+
+def _trials(n: int) -> str:
+    return f"{n} trial" if n == 1 else f"{n} trials"
 
 
 def _nothing(results: Sequence[Results], loaded: Loaded) -> str:
