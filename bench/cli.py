@@ -152,6 +152,8 @@ def run(**flags: Any) -> None:
     metavar="METHOD",
     help="Differences are taken against this: random is each method's own control.",
 )
+@click.option("--checklist", is_flag=True,
+              help="Also say what a comparison should have, and whether this one has it.")  # fmt: skip
 @click.option(
     "--out",
     type=_RESULTS,

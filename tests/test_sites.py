@@ -309,6 +309,20 @@ def test_activations_of_functional_networks_are_those_after_the_activation() -> 
     assert all(torch.equal(found[n], before[n].clamp(min=0)) for n in before)
 
 
+def test_activations_are_what_the_next_layer_reads_wherever_the_normalisation_stands() -> None:
+    model = Normed().eval()
+    randomise_norms(model)
+    read: list[Tensor] = []
+    model.conv2.register_forward_pre_hook(lambda module, args: read.append(args[0]))
+    model.fc1.register_forward_pre_hook(lambda module, args: read.append(args[0]))
+    layout = layout_of(model, EXAMPLE)
+    read.clear()
+    with torch.no_grad():
+        found = activations(layout, torch.randn(6, 1, 8, 8))
+    assert torch.equal(found["conv1"], read[0])
+    assert torch.equal(found["conv2"].flatten(1), read[1])
+
+
 def test_activations_follow_weights_that_change_after_the_layout_was_found() -> None:
     model = Functional()
     layout = layout_of(model, EXAMPLE)

@@ -269,6 +269,34 @@ def test_hard_mode_keeps_dropped_units_and_their_moments_at_zero_after_every_ste
     assert looks == 3 * STEPS
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adadelta"])
+@pytest.mark.parametrize("build", [small_mlp, small_conv])
+def test_hard_mode_keeps_dropped_weights_and_their_moments_at_zero_after_every_step(
+    build: Callable[[], nn.Module], name: str, make_trial: MakeTrial
+) -> None:
+    trial = make_trial(build, optimizer=name)
+    g = Generator().manual_seed(3)
+    masks = {n: torch.rand(s, generator=g) < 0.5 for n, s in trial.layout.weights.items()}
+    trial.masks.load(masks)
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        for key, mask in masks.items():
+            parameter = trial.model.get_parameter(key)
+            state = training.optimizer.state[parameter]
+            moments = [t for t in state.values() if t.shape == parameter.shape]
+            assert moments
+            for tensor in (parameter, *moments):
+                assert not tensor[~mask].any()
+                assert (tensor[mask] != 0).float().mean() > 0.5
+
+    training = training_of(trial, "hard", LookInside(look))
+    training.run(lambda now: None)
+    assert looks == 3 * STEPS
+
+
 def test_soft_mode_zeroes_once_and_lets_weights_regrow(make_trial: MakeTrial) -> None:
     trial = make_trial()
     mask = drop_half_of_fc2s_weights(trial)

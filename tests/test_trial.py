@@ -142,6 +142,17 @@ def test_a_training_with_other_arguments_is_another_phase(
     assert trial.ledger.work.trainings == 1
 
 
+def test_the_masks_of_a_gated_network_are_part_of_its_keys(make_trial: MakeTrial) -> None:
+    trials = make_trial(), make_trial()
+    for trial, size in zip(trials, (4, 5), strict=True):
+        trial.masks["fc1"] = torch.arange(16) >= size
+        trial.train(mode="gate", trainable=("fc3.bias",))
+    assert trials[1].ledger.work.trainings == 1
+    trials[1].model.load_state_dict(trials[0].model.state_dict())
+    logits = [trial.once(outputs)["logits"] for trial in trials]
+    assert not torch.equal(*logits)  # the same weights, other masks
+
+
 def test_another_seed_recipe_or_clock_is_another_phase(make_trial: MakeTrial) -> None:
     start = weights_of(make_trial())
     make_trial().train()
@@ -611,6 +622,20 @@ def test_statistics_are_estimated_again_where_masks_moved_in_a_training(
         found["bn2.running_mean"][:5], expected["bn2.running_mean"][:5], atol=1e-4
     )
     assert torch.allclose(found["bn2.running_var"][:5], expected["bn2.running_var"][:5], atol=1e-4)
+
+
+def test_statistics_are_those_of_the_training_where_masks_stood_still(
+    make_trial: MakeTrial,
+) -> None:
+    batches_tracked = []
+    for callback in (None, MovesMasks()):
+        trial = make_trial(small_conv)
+        if callback is None:
+            dropped_conv(trial)
+        trial.train(callback=callback)
+        batches_tracked.append(int(trial.model.bn2.num_batches_tracked))
+    # Three epochs of six batches; or one pass over them after the training.
+    assert batches_tracked == [18, 6]
 
 
 # -- validation and cost ---------------------------------------------------------------------

@@ -12,7 +12,12 @@ FORMATS = ("csv", "md", "html", "png", "svg", "pdf", "tex")
 
 
 def report_command(
-    results: tuple[Path, ...], formats: str, baseline: str, out: Path | None, as_json: bool
+    results: tuple[Path, ...],
+    formats: str,
+    baseline: str,
+    out: Path | None,
+    checklist: bool,
+    as_json: bool,
 ) -> None:
     """Write the report and print its table."""
     chosen = tuple(dict.fromkeys(f.strip() for f in formats.split(",") if f.strip()))
@@ -33,6 +38,8 @@ def report_command(
                                "files": [str(f) for f in done.files]}))  # fmt: skip
         return
     click.echo(done.text)
+    if checklist:
+        click.echo(done.checklist)
     named = ", ".join(str(f.folder) for f in folders)
     click.echo(f"Report of {named}:", err=True)
     for file in done.files:

@@ -7,6 +7,8 @@ from pathlib import Path
 from bench.errors import UnknownName, UsageError
 from bench.records import Results
 from bench.report.charts import Chart, charts_of
+from bench.report.checklist import checklist
+from bench.report.checklist import text_of as checklist_text
 from bench.report.files import write_bytes, write_csv, write_text
 from bench.report.rows import Block, block_of
 from bench.report.summary import Setting, settings, summarise
@@ -24,11 +26,13 @@ class Report:
     Attributes:
         text: the tables as Markdown, for the terminal.
         files: in the order they were written.
+        checklist: what a comparison should have, and whether this one has it.
         warnings: sentences about records that could not be used, and trials that failed.
     """
 
     text: str
     files: tuple[Path, ...]
+    checklist: str
     warnings: tuple[str, ...]
 
 
@@ -68,7 +72,8 @@ def write_report(
         files += _figures(out, loaded, found, blocks, formats)
     except OSError as error:
         raise UsageError(f"The report cannot be written to {out} ({error.strerror})") from error
-    return Report(text, tuple(files), loaded.warnings + _told(loaded))
+    checked = checklist_text(checklist(loaded.runs))
+    return Report(text, tuple(files), checked, loaded.warnings + _told(loaded))
 
 
 def end_table(results: Results, ids: Collection[str]) -> str:

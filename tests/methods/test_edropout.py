@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_networks import MakeTrial, randomise_norms, small_conv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,8 +26,6 @@ from bench.models.lenet import lenet_300_100
 from bench.network import about
 from bench.sites import layout_of
 
-MakeTrial = Callable[..., Trial]
-
 # Where each unit of `small_conv` stands in a state, and what belongs to it, spelled out by hand.
 PLACES = {"conv1": range(0, 6), "conv2": range(6, 14), "input:fc1": range(14, 46)}
 OWN = {
@@ -35,30 +34,16 @@ OWN = {
 }
 
 
-def norm(width: int) -> nn.Module:
-    """BatchNorm whose affine and statistics are nothing like those of a new one."""
-    module = nn.BatchNorm2d(width)
-    for tensor in (module.weight.data, module.bias.data, module.running_mean):
-        tensor.normal_()
-    module.running_var.uniform_(0.5, 1.5)
-    return module
-
-
-def small_conv() -> nn.Module:
-    """Two convolutions with BatchNorm, one linear layer."""
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(1, 6, 3, padding=1), bn1=norm(6), relu1=nn.ReLU(),
-            pool1=nn.MaxPool2d(2),
-            conv2=nn.Conv2d(6, 8, 3, padding=1), bn2=norm(8), relu2=nn.ReLU(),
-            pool2=nn.MaxPool2d(2), flatten=nn.Flatten(), fc1=nn.Linear(32, 4),
-        )
-    )  # fmt: skip
+def normed_conv() -> nn.Module:
+    """`small_conv` with BatchNorms that are nothing like new ones."""
+    model = small_conv()
+    randomise_norms(model)
+    return model
 
 
 def conv_with_dropout() -> nn.Module:
     """The same with a Dropout, which must not make energies noisy."""
-    model = small_conv()
+    model = normed_conv()
     layers = OrderedDict(model.named_children())
     layers["pool2"] = nn.Sequential(layers["pool2"], nn.Dropout(0.5))
     return nn.Sequential(layers)
@@ -344,12 +329,12 @@ def test_check_05_selection_keeps_replaces_and_keeps() -> None:
 def test_check_05_a_slot_changes_only_for_a_lower_energy_and_parents_stay_stale(
     make_trial: MakeTrial,
 ) -> None:
-    trial = make_trial(small_conv)
+    trial = make_trial(normed_conv)
     evolution = evolution_for(trial)
     tensors = trial.snapshot().tensors
     x, y = a_batch(trial)
     first = evolution.states.clone()
-    born = [energy_of(silenced(small_conv, tensors, s), x, y) for s in first]
+    born = [energy_of(silenced(normed_conv, tensors, s), x, y) for s in first]
     replaced = 0
     for step in range(6):
         before, energies = evolution.states.clone(), evolution.energies.clone()
@@ -360,28 +345,27 @@ def test_check_05_a_slot_changes_only_for_a_lower_energy_and_parents_stay_stale(
         for slot in range(8):
             if torch.equal(evolution.states[slot], before[slot]):
                 # Not scored again on this batch, on which its energy is another one.
-                assert float(evolution.energies[slot]) == pytest.approx(
-                    float(energies[slot]), rel=1e-5, abs=1e-6
-                )
+                expected = pytest.approx(born[slot], abs=1e-4) if step == 0 else energies[slot]
+                assert float(evolution.energies[slot]) == expected
                 continue
             replaced += 1
-            now = energy_of(silenced(small_conv, tensors, evolution.states[slot]), x, y)
-            assert float(evolution.energies[slot]) == pytest.approx(now, rel=1e-4, abs=1e-5)
+            now = energy_of(silenced(normed_conv, tensors, evolution.states[slot]), x, y)
+            assert float(evolution.energies[slot]) == pytest.approx(now, abs=1e-4)
             assert now < energies[slot]
     assert evolution.generations == 6
     assert 0 < replaced < 6 * 8
 
 
 def test_check_05_rescored_parents_have_this_batchs_energy(make_trial: MakeTrial) -> None:
-    trial = make_trial(small_conv)
+    trial = make_trial(normed_conv)
     evolution = evolution_for(trial, rescore=True)
     tensors = trial.snapshot().tensors
     for step in range(3):
         x, y = a_batch(trial, start=32 * step)
         evolution.batch(trial, x, y)
         for state, energy in zip(evolution.states, evolution.energies, strict=True):
-            now = energy_of(silenced(small_conv, tensors, state), x, y)
-            assert float(energy) == pytest.approx(now, rel=1e-4, abs=1e-5)
+            now = energy_of(silenced(normed_conv, tensors, state), x, y)
+            assert float(energy) == pytest.approx(now, abs=1e-4)
 
 
 @pytest.mark.parametrize("rescore", [False, True])
@@ -436,13 +420,13 @@ def test_check_07_one_step_moves_kept_entries_as_in_the_zeroed_network_and_no_ot
     make_trial: MakeTrial,
 ) -> None:
     # One batch of all images: one step, and their order does not matter.
-    trial = make_trial(small_conv, epochs=1, batch_size=192, weight_decay=0.0)
+    trial = make_trial(normed_conv, epochs=1, batch_size=192, weight_decay=0.0)
     state = torch.rand(46, generator=torch.Generator().manual_seed(1)) < 0.6
     for site, places in PLACES.items():
         trial.masks[site] = state[places[0] : places[-1] + 1]
     before = trial.snapshot().tensors
     x, y = a_batch(trial, size=192)
-    network = silenced(small_conv, before, state).train()
+    network = silenced(normed_conv, before, state).train()
     F.cross_entropy(network(x), y).backward()
 
     trial.train(mode="gate", callback=Step())
@@ -465,7 +449,7 @@ def test_check_07_one_step_moves_kept_entries_as_in_the_zeroed_network_and_no_ot
 
 
 def test_check_07_a_unit_that_returns_has_the_weights_it_left_with(make_trial: MakeTrial) -> None:
-    trial = make_trial(small_conv, epochs=1)
+    trial = make_trial(normed_conv, epochs=1)
     for site, places in PLACES.items():
         mask = torch.ones(len(places), dtype=torch.bool)
         mask[1] = False
@@ -509,7 +493,7 @@ def test_check_08_running_statistics_learn_from_training_passes_only(
 ) -> None:
     seen: list[int] = []
     momentum = 0.1
-    trial = make_trial(small_conv, epochs=1, batch_size=192)
+    trial = make_trial(normed_conv, epochs=1, batch_size=192)
     x, _ = a_batch(trial, size=192)
     before = trial.snapshot().tensors
     # The statistics of the first layer do not depend on masks: one step makes one update.
@@ -545,7 +529,7 @@ def forward_by_hand(tensors: dict[str, Tensor], state: Tensor, x: Tensor) -> dic
 def test_check_08_full_and_pruned_networks_have_their_own_outputs_and_statistics(
     make_trial: MakeTrial,
 ) -> None:
-    trial = make_trial(small_conv, epochs=8, batch_size=192)
+    trial = make_trial(normed_conv, epochs=8, batch_size=192)
     EDropout().prune(trial)
     state, final, full = state_of(trial), trial.snapshot().tensors, trial.kept["full"]
     assert 0 < int(state[:6].sum()) < 6
@@ -560,16 +544,16 @@ def test_check_08_full_and_pruned_networks_have_their_own_outputs_and_statistics
     )
     for name, parameter in trial.model.named_parameters():
         assert torch.equal(full.tensors[name], parameter), name
-    whole = small_conv()
+    whole = normed_conv()
     whole.load_state_dict(full.tensors)
-    pruned = silenced(small_conv, final, state)
+    pruned = silenced(normed_conv, final, state)
     with torch.no_grad():
         difference = whole.eval()(x) - pruned.eval()(x)
     assert float(difference.abs().max()) > 0.1
 
 
 def test_check_08_evaluating_under_the_final_state_changes_nothing(make_trial: MakeTrial) -> None:
-    trial = make_trial(small_conv, epochs=2)
+    trial = make_trial(normed_conv, epochs=2)
     EDropout().prune(trial)
     for training in (True, False):
         trial.model.train(training)
@@ -585,7 +569,7 @@ def test_check_08_evaluating_under_the_final_state_changes_nothing(make_trial: M
     part = trial.setting.validation.in_layout(True)
     x, y = part.batch(torch.arange(64))
     with torch.no_grad():
-        logits = silenced(small_conv, before, state_of(trial)).eval()(x)
+        logits = silenced(normed_conv, before, state_of(trial)).eval()(x)
     assert found.loss == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-4)
     assert found.top1 == 100 * int((logits.argmax(1) == y).sum()) / 64
 
@@ -597,7 +581,7 @@ def test_check_09_after_the_freeze_masks_stand_still_and_weights_do_not(
     make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edropout, "Evolution", Watched)
-    trial = make_trial(small_conv, epochs=6, schedule="constant", lr=0.01)
+    trial = make_trial(normed_conv, epochs=6, schedule="constant", lr=0.01)
     trial.model.register_forward_pre_hook(lambda module, args: trial.log(forward=len(args[0])))
     EDropout(freeze=0.5, converged=0.0).prune(trial)
     passes, images = [0], [0]
@@ -640,16 +624,16 @@ def test_check_09_after_the_freeze_masks_stand_still_and_weights_do_not(
 def test_check_09_a_population_that_agrees_ends_the_evolution_early(
     make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial = make_trial(small_conv, epochs=4)
+    trial = make_trial(normed_conv, epochs=4)
     evolution = prune(EDropout(converged=1.0), trial, monkeypatch)
     assert evolution.rule == "population converged at epoch 1"
     assert evolution.generations == 6
-    unmet = make_trial(small_conv, epochs=4)
+    unmet = make_trial(normed_conv, epochs=4)
     assert prune(EDropout(converged=0.0), unmet, monkeypatch).rule == "epoch 2"
 
 
 def test_check_09_the_mask_in_force_is_the_state_of_lowest_energy(make_trial: MakeTrial) -> None:
-    trial = make_trial(small_conv)
+    trial = make_trial(normed_conv)
     evolution = evolution_for(trial, rescore=True)  # then the best one is often another
     chosen = set()
     for step in range(5):
@@ -720,7 +704,7 @@ def test_check_11_about_half_of_the_units_of_lenet_300_100_stay(
 
 def fresh(make_trial: MakeTrial, run: int, seed: int = 0) -> Trial:
     """A trial that finds nothing in the store that an earlier run left there."""
-    trial = make_trial(small_conv, seed=seed, epochs=3)
+    trial = make_trial(normed_conv, seed=seed, epochs=3)
     environment = trial.setting.environment | {"run": run}
     trial.setting = dataclasses.replace(trial.setting, environment=environment)
     return trial
@@ -766,7 +750,7 @@ def test_check_12_a_run_found_in_the_store_ends_as_the_computed_one(
     assert first.events == again.events
 
 
-@pytest.mark.parametrize("build", [small_conv, conv_with_dropout])
+@pytest.mark.parametrize("build", [normed_conv, conv_with_dropout])
 def test_check_12_energies_under_gates_are_those_of_zeroed_copies(
     make_trial: MakeTrial, build: Callable[[], nn.Module]
 ) -> None:
@@ -777,7 +761,7 @@ def test_check_12_energies_under_gates_are_those_of_zeroed_copies(
     evolution.batch(trial, x, y)
     copies = [silenced(build, tensors, state) for state in evolution.states]
     expected = [energy_of(copy, x, y) for copy in copies]
-    torch.testing.assert_close(evolution.energies, torch.tensor(expected), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(evolution.energies, torch.tensor(expected), rtol=0, atol=1e-4)
     assert len(set(expected)) == 8
     # Running statistics would give other energies.
     with torch.no_grad():
