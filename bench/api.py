@@ -13,12 +13,12 @@ from bench.data import (
 from bench.errors import BenchError, DataDamaged, DataMissing, TrialFailed
 from bench.evaluation import Evaluation
 from bench.gates import Gates, scoring
+from bench.layout import Layout, Site
 from bench.masks import Masks, Scope, Scores
 from bench.method import Level, Method, Retrain, Score, Start
 from bench.network import network
 from bench.recipe import Recipe
 from bench.setting import Reference, State
-from bench.sites import Layout, Site
 from bench.trial import Trial
 
 __all__ = [

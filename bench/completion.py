@@ -6,7 +6,7 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from bench.registry import Kind
+    from bench.listing import Kind
 
 
 class CommaNames(click.ParamType[str]):

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bench.sites import Layer, Layout
+from bench.layout import Layer, Layout
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from bench.data import Dataset, Part, shrink_for_smoke
 from bench.environment import Machine
 from bench.errors import BenchError, TrialFailed, UsageError
 from bench.gates import apply_hard
+from bench.layout import Layout
 from bench.network import about
 from bench.options import method_of
 from bench.phases import PhaseStore
@@ -26,7 +27,7 @@ from bench.records import Results, file_digest, sealed, write_json
 from bench.registry import Registry
 from bench.seeds import derive
 from bench.setting import Kept, Reference, Setting
-from bench.sites import Layout, layout_of
+from bench.sites import layout_of
 from bench.spec import SCHEMA, TrialSpec
 from bench.trainer import load_model
 from bench.trial import Trial

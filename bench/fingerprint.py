@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 _BY_MODULE: dict[str, str] = {}
-_CORE = ("bench.trainer", "bench.gates", "bench.masks", "bench.sites", "bench.data", "bench.recipe",
-         "bench.seeds", "bench.batchnorm")  # fmt: skip
+_CORE = ("bench.trainer", "bench.gates", "bench.masks", "bench.layout", "bench.chain", "bench.sites",
+         "bench.counting", "bench.data", "bench.recipe", "bench.seeds", "bench.batchnorm")  # fmt: skip
 
 
 def of_source(text: str) -> str:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.counting import input_columns
+from bench.layout import Layout
 from bench.masks import Masks
-from bench.sites import Layout
 
 
 def parameter_masks(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,16 +12,21 @@ def of_function(fn: Callable[..., Any]) -> dict[str, Any]:
     """What a function is: its module's code, its name and, for a method, its object's fields.
 
     Raises:
-        TrialFailed: it is a closure or a lambda, whose hidden values no key could see.
+        TrialFailed: it is a closure, a lambda or an object, whose hidden values no key could see.
     """
+    if not (inspect.isroutine(fn) and hasattr(fn, "__qualname__")):
+        raise TrialFailed(
+            f"{fn!r} is an object or a closure of values that a phase's key cannot see; "
+            "write a function at the top of a module"
+        )
     if fn.__module__.startswith("torch."):
         return {"name": f"{fn.__module__}.{fn.__qualname__}"}
     owner = getattr(fn, "__self__", None)
     plain = inspect.unwrap(fn)
     if owner is None and (getattr(plain, "__closure__", None) or plain.__name__ == "<lambda>"):
         raise TrialFailed(
-            f"trial.once({plain.__qualname__}) is a closure; write it at the top of the module "
-            "and pass the values as arguments"
+            f"{plain.__qualname__} is a closure, whose hidden values a phase's key cannot see; "
+            "write it at the top of a module and pass the values as arguments"
         )
     facts: dict[str, Any] = {"name": plain.__qualname__, "code": of_code(plain)}
     if owner is not None:

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from bench.counting import Account, count
-from bench.data import shared_out
 from bench.errors import TrialFailed
-from bench.selection import Bucket, lowest, ranked
-from bench.sites import Layout
+from bench.layout import Layout
+from bench.selection import Bucket, lowest, lowest_of_each, lowest_over_all, ranked
 
 Scope = Literal["layer", "global"]
 Scores = Mapping[str, Tensor]
@@ -252,28 +251,11 @@ class Masks(Mapping[str, Tensor]):
         if must_go == 0:
             self.at_floor = self.compression < goal
             return 0
-        taken = self._lowest_over_all if scope == "global" else self._lowest_of_each
-        for name, index in taken(buckets, must_go).items():
+        taken = lowest_over_all if scope == "global" else lowest_of_each
+        for name, index in taken(buckets, must_go, self._ties()).items():
             self._clear(name, index)
         self.at_floor = self.compression < goal
         return must_go
-
-    def _lowest_of_each(self, buckets: list[Bucket], must_go: int) -> dict[str, Tensor]:
-        shares = shared_out(must_go, [b.may_go for b in buckets])
-        return {
-            b.name: b.alive[lowest(b.scores, k, self._ties())]
-            for b, k in zip(buckets, shares, strict=True)
-        }
-
-    def _lowest_over_all(self, buckets: list[Bucket], must_go: int) -> dict[str, Tensor]:
-        # Each layer's best are no candidates: whatever the ranking, no layer is emptied.
-        candidates = [lowest(b.scores, b.may_go, self._ties()) for b in buckets]
-        pairs = list(zip(buckets, candidates, strict=True))
-        scores = torch.cat([b.scores[c] for b, c in pairs])
-        gone = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
-        gone[lowest(scores, must_go, self._ties())] = True
-        parts = torch.split(gone, [len(c) for c in candidates])
-        return {b.name: b.alive[c[part]] for (b, c), part in zip(pairs, parts, strict=True)}
 
     def _clear_all(self, gone: list[tuple[str, int]]) -> None:
         for name, index in _by_name(gone).items():

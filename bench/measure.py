@@ -11,7 +11,7 @@ from bench.counting import count, count_effective, output_side_share
 from bench.data import Part
 from bench.errors import TrialFailed
 from bench.evaluation import Evaluation, evaluation_of, logits_of
-from bench.sites import Layout
+from bench.layout import Layout
 
 COLLAPSE_MARGIN = 0.5  # points within chance
 

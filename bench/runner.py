@@ -15,12 +15,13 @@ from typing import Any
 from bench import fingerprint
 from bench.environment import Machine, device_named
 from bench.errors import BenchError, TrialFailed, UsageError
-from bench.execute import Bench, execute, sources
-from bench.plan import Chain, Plan
+from bench.execute import Bench, execute
+from bench.plan import Plan
 from bench.progress import Event, Reporter
 from bench.records import Results
 from bench.registry import Registry
 from bench.spec import TrialSpec
+from bench.todo import Todo
 
 Send = Callable[[Event], None]
 
@@ -48,87 +49,11 @@ class Settings:
 
 
 @dataclass
-class Todo:
-    """What of a plan is left.
-
-    Attributes:
-        warnings: records that were quarantined, plug-ins that changed since.
-    """
-
-    chains: list[Chain]
-    finished: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def trials(self) -> int:
-        return sum(len(chain.trials) for chain in self.chains)
-
-
-@dataclass
 class Outcome:
     """How a sweep ended: ids by what became of them."""
 
     finished: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-
-
-def what_is_left(
-    plan: Plan, results: Results, registry: Registry, retry_failed: bool, rerun_changed: bool
-) -> Todo:
-    """Look at every trial's folder: finished ones are skipped, failed ones wait."""
-    todo = Todo([])
-    changed = _Changed(results, registry)
-    for chain in plan.chains:
-        left = []
-        for trial_id in chain.trials:
-            record, problem = results.finished(trial_id)
-            if problem:
-                todo.warnings.append(problem)
-            if record is not None and not (changed(plan.trials[trial_id]) and rerun_changed):
-                todo.finished.append(trial_id)
-            elif results.trial(trial_id).status() == "failed" and not retry_failed:
-                todo.failed.append(trial_id)
-            else:
-                left.append(trial_id)
-        todo.chains.append(Chain(tuple(left), chain.after))
-    todo.warnings += changed.sentences(rerun_changed)
-    return todo
-
-
-class _Changed:
-    """Finds finished trials whose plug-ins' code is not what it was."""
-
-    def __init__(self, results: Results, registry: Registry) -> None:
-        self.results, self.registry = results, registry
-        self._now: dict[tuple[str, str, str], dict[str, str]] = {}
-        self._named: dict[str, int] = {}
-
-    def __call__(self, spec: TrialSpec) -> bool:
-        import json
-
-        names = (spec.method, spec.model, spec.dataset)
-        if names not in self._now:
-            self._now[names] = sources(self.registry, spec)
-        try:
-            text = (self.results.trial(spec.id).path / "spec.json").read_text(encoding="utf-8")
-            then = json.loads(text)["sources"]
-        except (OSError, ValueError, KeyError):
-            return False
-        different = [k for k, now in self._now[names].items() if then.get(k) != now]
-        for kind in different:
-            name = f"{kind} {getattr(spec, kind)}"
-            self._named[name] = self._named.get(name, 0) + 1
-        return bool(different)
-
-    def sentences(self, rerun: bool) -> list[str]:
-        if rerun:
-            return []
-        return [
-            f"{count} finished trials were run with other code of the {name}: they are kept as they "
-            "are; --rerun-changed runs them again"
-            for name, count in self._named.items()
-        ]
 
 
 def sweep(plan: Plan, todo: Todo, settings: Settings, jobs: int, reporter: Reporter) -> Outcome:

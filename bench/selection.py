@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.data import shared_out
+
 
 @dataclass(frozen=True)
 class Bucket:
@@ -39,6 +41,29 @@ def lowest(scores: Tensor, k: int, ties: torch.Generator) -> Tensor:
     equal = (scores == edge).nonzero().squeeze(1)
     draw = torch.randperm(len(equal), generator=ties)[: k - len(below)].to(scores.device)
     return torch.cat([below, equal[draw]])
+
+
+def lowest_of_each(buckets: list[Bucket], k: int, ties: torch.Generator) -> dict[str, Tensor]:
+    """Return positions of the lowest scores, the same share from every bucket, k in all."""
+    shares = shared_out(k, [b.may_go for b in buckets])
+    return {
+        b.name: b.alive[lowest(b.scores, share, ties)]
+        for b, share in zip(buckets, shares, strict=True)
+    }
+
+
+def lowest_over_all(buckets: list[Bucket], k: int, ties: torch.Generator) -> dict[str, Tensor]:
+    """Return positions of the k lowest scores of all buckets together.
+
+    Each bucket's best are no candidates: whatever the ranking, no layer is emptied.
+    """
+    candidates = [lowest(b.scores, b.may_go, ties) for b in buckets]
+    pairs = list(zip(buckets, candidates, strict=True))
+    scores = torch.cat([b.scores[c] for b, c in pairs])
+    gone = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    gone[lowest(scores, k, ties)] = True
+    parts = torch.split(gone, [len(c) for c in candidates])
+    return {b.name: b.alive[c[part]] for (b, c), part in zip(pairs, parts, strict=True)}
 
 
 def ranked(

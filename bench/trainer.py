@@ -13,10 +13,10 @@ from bench.callback import Callback, pack, unpack
 from bench.data import Part
 from bench.errors import TrialFailed
 from bench.gates import Frozen, Gates, HardMask, apply_hard
+from bench.layout import Layout
 from bench.masks import Masks
 from bench.recipe import Recipe
 from bench.seeds import derive, generator
-from bench.sites import Layout
 
 if TYPE_CHECKING:
     from bench.trial import Trial

@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bench import batchnorm, identity
+from bench import batchnorm, identity, states
 from bench.callback import Callback, pack, unpack
 from bench.errors import TrialFailed
-from bench.evaluation import Evaluation, evaluate
+from bench.evaluation import Evaluation
 from bench.gates import Gates, apply_hard
+from bench.layout import Layout
 from bench.ledger import Ledger
 from bench.masks import Masks
 from bench.phases import Stored, key_of
 from bench.seeds import generator
 from bench.setting import Kept, Reference, Setting, State
-from bench.sites import Layout, activations
+from bench.sites import activations
 from bench.trainer import Job, Mode, Progress, Training, load_model, under
 
 T = TypeVar("T")
@@ -155,7 +156,7 @@ class Trial:
 
     def validate(self) -> Evaluation:
         """Evaluate the network as it is, masks in force, on the validation images."""
-        return Evaluation(**self.once(_validation))
+        return Evaluation(**self.once(states.validation))
 
     def score_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the training images in order, not augmented: (b, c, h, w) and labels (b,)."""
@@ -186,7 +187,7 @@ class Trial:
         masks = {k: m.clone() for k, m in self.masks.touched.items()} if masked else {}
         tensors = self.snapshot().tensors
         if not masked and self.masks.touched and batchnorm.has_norms(self.model):
-            tensors |= self._once(unmasked_statistics, (), masked=False)
+            tensors |= self._once(states.unmasked_statistics, (), masked=False)
         self.kept[name] = Kept(tensors, masks)
 
     def rng(self, purpose: str) -> torch.Generator:
@@ -290,19 +291,3 @@ class Trial:
 
     def _count(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         self.ledger.meter.images_forward += len(args[0])
-
-
-def _validation(trial: Trial) -> dict[str, Any]:
-    part = trial.setting.validation.in_layout(trial.layout.has_convolutions)
-    return asdict(evaluate(trial.model, part))
-
-
-def unmasked_statistics(trial: Trial) -> dict[str, Tensor]:
-    """BatchNorm statistics of the network with every unit on; the network is left as it was."""
-    saved = trial.snapshot()
-    setting = trial.setting
-    part = setting.train.in_layout(trial.layout.has_convolutions)
-    batchnorm.estimate(trial.model, part, setting.recipe.batch_size, setting.seed)
-    buffers = {k: v.clone() for k, v in trial.model.named_buffers()}
-    load_model(trial.model, saved.tensors)
-    return buffers

@@ -15,10 +15,11 @@ import bench.models.dropnet
 import bench.models.lenet
 from bench.counting import count, count_effective
 from bench.gates import Gates, apply_hard
+from bench.layout import Layout
 from bench.masks import Masks
 from bench.network import About
 from bench.seeds import generator
-from bench.sites import Layout, layout_of
+from bench.sites import layout_of
 
 Build = Callable[[], nn.Module]
 

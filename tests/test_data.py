@@ -235,6 +235,14 @@ def test_images_are_resized_to_what_the_network_wants() -> None:
     assert torch.allclose(x.mean((2, 3)), plain.mean((2, 3)), atol=0.1)
 
 
+def test_making_images_smaller_averages_what_it_leaves_out() -> None:
+    stripes = torch.tensor([0, 255], dtype=torch.uint8).repeat(18).view(1, 1, 6, 6)
+    images = Images(stripes.expand(1, 3, 6, 6), torch.zeros(1, dtype=torch.long))
+    x, _ = Part.of(images, Colour(), 2, CPU).batch(torch.tensor([0]))
+    grey = x[0, 0] * Colour.std[0] + Colour.mean[0]
+    assert float((grey - 0.5).abs().max()) < 0.2  # picking pixels would give 0 and 1
+
+
 def test_a_digest_tells_pixels_labels_normalisation_and_layout_apart() -> None:
     images = colour_images()
     other_pixel, other_label = images.x.clone(), images.y.clone()

@@ -9,7 +9,8 @@ from small_networks import randomise_norms, small_conv, small_mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.sites import Layer, Layout, activations, layout_of
+from bench.layout import Layer, Layout
+from bench.sites import activations, layout_of
 
 Flat = Callable[[Tensor], Tensor]
 EXAMPLE = torch.zeros(1, 1, 8, 8)
@@ -222,7 +223,8 @@ class RowByRow(nn.Module):
         self.flat = flat
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.b(self.flat(F.relu(self.a(x)))).flatten(1))
+        y = self.b(self.flat(F.relu(self.a(x))))
+        return self.fc(y.reshape(x.size(0), -1))
 
 
 @pytest.mark.parametrize(
@@ -240,10 +242,12 @@ class RowByRow(nn.Module):
         (RowByRow(lambda x: torch.flatten(x, 2)), r"flatten|'b'"),
         (RowByRow(nn.Flatten(2)), r"flat|'b'"),
         (RowByRow(lambda x: x.view(x.size(0), 4, -1)), r"view|'b'"),
+        (RowByRow(lambda x: x.view(-1, 36)), r"view|'b'"),
     ],
     ids=["residual addition", "concatenation", "shared layer", "shared normalisation",
          "grouped convolution", "control flow", "sigmoid function", "sigmoid module",
-         "x.flatten(2)", "torch.flatten(x, 2)", "nn.Flatten(2)", "view that keeps channels"],
+         "x.flatten(2)", "torch.flatten(x, 2)", "nn.Flatten(2)", "view that keeps channels",
+         "view that makes rows of channels"],
 )  # fmt: skip
 def test_a_network_whose_units_cannot_be_told_apart_says_why_and_keeps_its_weights(
     model: nn.Module, reason: str

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -365,6 +366,29 @@ def test_two_losses_that_hide_other_values_never_share_a_training(make_trial: Ma
             trial.train()
         except TrialFailed as refused:  # as good: `once` refuses closures, too
             assert "closure" in str(refused)
+            return
+        results.append(weights_of(trial))
+    assert not torch.equal(results[0]["fc1.weight"], results[1]["fc1.weight"])
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.5)),
+        (F.cross_entropy, partial(F.cross_entropy, label_smoothing=0.5)),
+    ],
+    ids=["module", "partial"],
+)
+def test_losses_that_are_objects_are_told_apart_or_refused(
+    losses: tuple[Callable[[Tensor, Tensor], Tensor], ...], make_trial: MakeTrial
+) -> None:
+    results = []
+    for loss in losses:
+        trial = make_trial()
+        trial.loss = loss
+        try:
+            trial.train()
+        except TrialFailed:
             return
         results.append(weights_of(trial))
     assert not torch.equal(results[0]["fc1.weight"], results[1]["fc1.weight"])

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from bench.errors import UnknownName, UsageError
+from bench.listing import KINDS, Kind
 from bench.records import Results, TrialFolder, newest
-from bench.registry import KINDS, Kind, Registry
+from bench.registry import Registry
 
 
 def list_command(kind: str, plugins: tuple[Path, ...], as_json: bool) -> None:

@@ -42,7 +42,8 @@ def run_command(
     from bench.plan import make_plan
     from bench.progress import reporter
     from bench.records import Results
-    from bench.runner import Settings, jobs_of, sweep, what_is_left
+    from bench.runner import Settings, jobs_of, sweep
+    from bench.todo import what_is_left
 
     device_named(device)
     plan = make_plan(registry, asked, threads)
