@@ -1,6 +1,7 @@
 """All that a plug-in may import: the contract between the harness and its methods, models and data."""
 
 from bench.callback import Callback
+from bench.counting import reconnected
 from bench.data import (
     Dataset,
     Images,
@@ -16,6 +17,7 @@ from bench.gates import Gates, scoring
 from bench.layout import Layout, Site
 from bench.masks import Masks, Scope, Scores
 from bench.method import Level, Method, Retrain, Score, Start
+from bench.modes import evaluating
 from bench.network import network
 from bench.recipe import Recipe
 from bench.setting import Reference, State
@@ -48,7 +50,9 @@ __all__ = [
     "Trial",
     "TrialFailed",
     "check_images",
+    "evaluating",
     "network",
+    "reconnected",
     "scoring",
     "stratified",
     "with_validation",

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.data import Part
+from bench.modes import evaluating
 from bench.seeds import generator
 
 BATCHES = 50
@@ -26,21 +27,18 @@ def estimate(model: nn.Module, part: Part, batch_size: int, seed: int) -> int:
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
         return 0
-    was_training = model.training
     momenta = [norm.momentum for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average
-        norm.train()
     order = torch.randperm(len(part), generator=generator(seed, "batchnorm"))
     seen = 0
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a cumulative average
+            norm.train()
         for x, _ in part.batches(batch_size, order[: BATCHES * batch_size]):
             if len(x) > 1:
                 model(x)
                 seen += len(x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    model.train(was_training)
     return seen

@@ -33,7 +33,7 @@ class Callback:
         """After the optimiser's step and the masks."""
 
     def epoch(self, trial: "Trial", done: int) -> None:
-        """After an epoch, before its checkpoint; `done` counts from the start of this training."""
+        """After an epoch, before its checkpoint; `done` counts from the schedule's start."""
 
 
 def pack(callback: Callback | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -46,9 +46,9 @@ def pack(callback: Callback | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     tensors: dict[str, Tensor] = {}
     if callback is None:
         return plain, tensors
-    if not dataclasses.is_dataclass(callback):
+    if "__dataclass_fields__" not in vars(type(callback)):
         raise TrialFailed(f"the callback {type(callback).__name__} must be a dataclass")
-    for field in dataclasses.fields(callback):
+    for field in dataclasses.fields(callback):  # type: ignore[arg-type]
         value = getattr(callback, field.name)
         if isinstance(value, Tensor):
             tensors[field.name] = value.detach().contiguous()

@@ -85,6 +85,24 @@ def input_columns(layer: Layer, masks: Mapping[str, Tensor]) -> Tensor | None:
     return spread if own is None else spread & own
 
 
+def reconnected(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the masks with an input switched on wherever two of them cut the network together.
+
+    A layer's inputs are cut by its own input mask and by the units of the layer before. Each keeps
+    something of its own, but a flattened map may lose every input to one or the other: then the
+    first input of the first living unit stays.
+    """
+    mended = dict(masks)
+    for layer in layout.layers:
+        own, alive = f"input:{layer.name}", input_columns(layer, masks)
+        if own not in masks or alive is None or layer.source is None or bool(alive.any()):
+            continue
+        unit = int(masks[layer.source].nonzero()[0])
+        mended[own] = masks[own].clone()
+        mended[own][unit * layer.columns_per_unit] = True
+    return mended
+
+
 class _Network:
     """Masks seen layer by layer: which outputs and inputs live, which weights remain."""
 

@@ -162,7 +162,7 @@ class Part:
         def per_channel(values: tuple[float, ...]) -> Tensor:
             return (torch.tensor(values) * 255).view(1, channels, 1, 1).to(device)
 
-        wanted = None if size in (None, dataset.shape[1]) else size
+        wanted = None if dataset.shape[1:] == (size, size) else size
         return cls(moved, per_channel(dataset.mean), per_channel(dataset.std), wanted)
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bench.data import Part
+from bench.modes import evaluating
 
 BATCH_SIZE = 512
 
@@ -30,12 +31,8 @@ class Evaluation:
 
 def logits_of(model: nn.Module, part: Part, batch_size: int = BATCH_SIZE) -> Tensor:
     """Return the network's outputs (n, classes) in eval mode, float32; training flag kept."""
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        parts = [model(x).float() for x, _ in part.batches(batch_size)]
-    model.train(was_training)
-    return torch.cat(parts)
+    with evaluating(model), torch.no_grad():
+        return torch.cat([model(x).float() for x, _ in part.batches(batch_size)])
 
 
 def evaluation_of(logits: Tensor, labels: Tensor) -> Evaluation:

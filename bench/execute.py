@@ -17,7 +17,7 @@ from bench import fingerprint, measure
 from bench.data import Dataset, Part, shrink_for_smoke
 from bench.environment import Machine
 from bench.errors import BenchError, TrialFailed, UsageError
-from bench.gates import apply_hard
+from bench.gates import apply_hard, zero
 from bench.layout import Layout
 from bench.network import about
 from bench.options import method_of
@@ -220,6 +220,7 @@ def _measure(
 def _kept(network: nn.Module, layout: Layout, state: Kept, parts: Parts) -> dict[str, Any]:
     """Measure a state that the method wanted beside the final one."""
     load_model(network, state.tensors)
+    zero(network, layout, state.masks)
     channels_last = layout.has_convolutions
     columns, _ = measure.accuracy(
         network, parts.test.in_layout(channels_last), parts.validation.in_layout(channels_last)

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 _BY_MODULE: dict[str, str] = {}
-_CORE = ("bench.trainer", "bench.gates", "bench.masks", "bench.layout", "bench.chain", "bench.sites",
-         "bench.counting", "bench.data", "bench.recipe", "bench.seeds", "bench.batchnorm")  # fmt: skip
+_DECIDES_NUMBERS = ("trainer", "gates", "masks", "selection", "counting", "layout", "chain", "sites",
+                    "callback", "data", "recipe", "seeds", "batchnorm", "modes")  # fmt: skip
 
 
 def of_source(text: str) -> str:
@@ -47,8 +47,8 @@ def of_object(thing: object) -> str:
 def of_core() -> str:
     """Return the hash of everything in the harness that decides a training's numbers."""
     if "core" not in _BY_MODULE:
-        files = [sys.modules[n].__file__ for n in _CORE if n in sys.modules]
-        parts = [_hash_file(Path(f)) for f in files if f]
+        folder = Path(__file__).resolve().parent
+        parts = [_hash_file(folder / f"{name}.py") for name in _DECIDES_NUMBERS]
         _BY_MODULE["core"] = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
     return _BY_MODULE["core"]
 

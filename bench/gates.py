@@ -47,8 +47,13 @@ def parameter_masks(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Te
 
 def apply_hard(model: nn.Module, masks: Masks) -> None:
     """Set everything that the masks drop to exactly +0.0, in place."""
+    zero(model, masks.layout, masks.touched)
+
+
+def zero(model: nn.Module, layout: Layout, masks: Mapping[str, Tensor]) -> None:
+    """Set everything that these masks drop to exactly +0.0, in place."""
     with torch.no_grad():
-        for name, mask in parameter_masks(masks.layout, masks.touched).items():
+        for name, mask in parameter_masks(layout, masks).items():
             parameter = model.get_parameter(name)
             # where, not a product: w * 0 is -0.0 for a negative w, and hashes differently.
             parameter.copy_(torch.where(mask, parameter, torch.zeros_like(parameter)))

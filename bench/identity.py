@@ -30,11 +30,16 @@ def of_function(fn: Callable[..., Any]) -> dict[str, Any]:
         )
     facts: dict[str, Any] = {"name": plain.__qualname__, "code": of_code(plain)}
     if owner is not None:
-        classes = [c for c in type(owner).__mro__ if c is not object]
-        facts["owner"] = [of_code(c) for c in classes if not c.__module__.startswith("typing")]
+        facts["owner"] = of_class(type(owner))
         facts["fields"] = {k: repr(v) for k, v in vars(owner).items()}
     return facts
 
 
+def of_class(cls: type) -> list[str]:
+    """What a class is: its own code and that of its bases."""
+    return [of_code(c) for c in cls.__mro__ if c.__module__ != "builtins"]
+
+
 def of_code(thing: Any) -> str:
+    """What a function or class is: its name and its module's code."""
     return f"{thing.__qualname__}:{fingerprint.of_object(thing)}"

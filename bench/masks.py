@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.counting import Account, count
+from bench.counting import Account, count, reconnected
 from bench.errors import TrialFailed
 from bench.layout import Layout
 from bench.selection import Bucket, lowest, lowest_of_each, lowest_over_all, ranked
@@ -179,6 +179,7 @@ class Masks(Mapping[str, Tensor]):
                 below = bucket.alive[lowest(bucket.scores, bucket.may_go, self._ties())]
             self._clear(bucket.name, below)
             dropped += len(below)
+        self._reconnect()
         return dropped
 
     def keep_counts(self, counts: Mapping[str, int], score: Scores) -> None:
@@ -219,6 +220,7 @@ class Masks(Mapping[str, Tensor]):
         if goal is not None:
             size = self._first_reaching(order, goal) or size
         self._clear_all(order[:size])
+        self._reconnect()
         self.at_floor = size == may_go and (goal is None or self.compression < goal)
         return size
 
@@ -260,6 +262,11 @@ class Masks(Mapping[str, Tensor]):
     def _clear_all(self, gone: list[tuple[str, int]]) -> None:
         for name, index in _by_name(gone).items():
             self._clear(name, torch.tensor(index, device=self._bits[name].device))
+
+    def _reconnect(self) -> None:
+        for name, mask in reconnected(self.layout, self.touched).items():
+            if mask is not self._bits[name]:
+                self[name] = mask
 
     def _clear(self, name: str, index: Tensor) -> None:
         if len(index):

@@ -1,5 +1,6 @@
 """Which of many scored units or weights go first; ties are broken by a seeded draw."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,7 @@ def lowest(scores: Tensor, k: int, ties: torch.Generator) -> Tensor:
     if k >= len(scores):
         return torch.arange(len(scores), device=scores.device)
     # np.partition is 13 times faster than torch.kthvalue on a CPU.
-    values = scores.cpu().numpy()
+    values = (scores.float() if scores.dtype == torch.bfloat16 else scores).cpu().numpy()
     edge = float(np.partition(values, k - 1)[k - 1])
     below = (scores < edge).nonzero().squeeze(1)
     equal = (scores == edge).nonzero().squeeze(1)
@@ -90,7 +91,7 @@ def ranked(
         rows = _group_order(group, ties)
         k = min(k, len(rows))
         size += k
-        longest = min(len(rows), int(k * stretch + 1e-9))
+        longest = min(len(rows), math.ceil(k * stretch - 1e-9))
         names += [name for name, _ in rows[:longest]]
         positions += [position for _, position in rows[:longest]]
         places.append((torch.arange(longest, dtype=torch.float64) + 1) / max(k, 1))
@@ -101,7 +102,8 @@ def ranked(
     order = shuffle[torch.argsort(torch.cat(places)[shuffle], stable=True)].tolist()
     if len(groups) == 1:
         order = list(range(len(names)))
-    return [(names[i], positions[i]) for i in order], size
+    longest_in_all = max(size, int(size * stretch + 1e-9))
+    return [(names[i], positions[i]) for i in order[:longest_in_all]], size
 
 
 def _group_order(group: list[Bucket], ties: torch.Generator) -> list[tuple[str, int]]:

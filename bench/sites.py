@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from bench.chain import Chain, LeafTracer, NotAChain, shapes_of
 from bench.layout import Layer, Layout
+from bench.modes import evaluating
 
 
 def layout_of(model: nn.Module, example: Tensor) -> Layout:
@@ -24,19 +25,16 @@ def layout_of(model: nn.Module, example: Tensor) -> Layout:
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
     modules = dict(model.named_modules())
     plain = {name: _layer(name, modules[name], positions[name]) for name in positions}
-    was_training = model.training
-    model.eval()  # functional dropout writes the flag of this moment into the graph
     try:
-        graph = fx.GraphModule(model, LeafTracer().trace(model))
-        chain = Chain(graph, modules, plain, shapes_of(graph, example))
-        layers, sites = chain.read()
+        with evaluating(model):  # functional dropout writes the flag of this moment into the graph
+            graph = fx.GraphModule(model, LeafTracer().trace(model))
+            chain = Chain(graph, modules, plain, shapes_of(graph, example))
+            layers, sites = chain.read()
     except NotAChain as reason:
         return Layout(tuple(plain.values()), (), parameters, str(reason))
     except Exception as error:  # tracing runs the user's forward: anything may come out of it
         why = f"its forward cannot be traced ({type(error).__name__}: {error})"
         return Layout(tuple(plain.values()), (), parameters, why)
-    finally:
-        model.train(was_training)
     return Layout(tuple(layers), tuple(sites), parameters, graph=graph)
 
 
@@ -53,11 +51,8 @@ def _output_positions(model: nn.Module, example: Tensor) -> dict[str, int]:
 
     layers = ((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear))
     handles = [m.register_forward_hook(note(n)) for n, m in layers]
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         model(example)
-    model.train(was_training)
     for handle in handles:
         handle.remove()
     return seen

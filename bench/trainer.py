@@ -168,10 +168,13 @@ class Training:
         device = self.part.images.y.device
         torch.manual_seed(derive(job.seed, "global", clock))
         order = torch.randperm(len(self.part), generator=generator(job.seed, "order", clock))
+        if len(order) % job.recipe.batch_size == 1 and batchnorm.has_norms(self.model):
+            order = order[:-1]  # one image has no batch statistics
         hard = HardMask(self.model, self.masks) if job.mode == "hard" else None
         frozen = Frozen(self.model, self.masks) if job.mode == "gate" else None
         self.model.train()
-        steps = -(-len(self.part) // job.recipe.batch_size)
+        n = len(order)
+        steps = -(-n // job.recipe.batch_size)
         lr = 0.0
         total, right = torch.zeros((), device=device), torch.zeros((), device=device)
         bad_step = torch.full((), steps, device=device)
@@ -183,7 +186,6 @@ class Training:
             # The first bad step stays on the device: no host waits inside an epoch.
             bad_step = torch.where(torch.isfinite(loss), bad_step, bad_step.clamp(max=step))
         self._refuse_divergence(int(bad_step), steps, done)
-        n = len(self.part)
         self.progress.cost.images_seen += n
         self.progress.cost.optimizer_steps += steps
         return {"epoch": done + 1, "lr": lr, "train_loss": float(total) / n,

@@ -130,7 +130,7 @@ class Trial:
                      "trainable": trainable, "mode": mode, "clock": self._clock,
                      "loss": identity.of_function(self.loss)}  # fmt: skip
         if callback is not None:
-            arguments["callback"] = identity.of_code(type(callback))
+            arguments["callback"] = identity.of_class(type(callback))
         if mode != "gate":
             apply_hard(self.model, self.masks)
         plain, tensors = pack(callback)

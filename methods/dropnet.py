@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.api import Method, Scope, Start, Trial
+from bench.api import Method, Scope, Start, Trial, evaluating
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ def mean_activation(trial: Trial) -> dict[str, Tensor]:
     """
     sums: dict[str, Tensor] = {}
     values_per_unit: dict[str, int] = {}
-    was_training = trial.model.training
-    trial.model.eval()
-    with torch.no_grad():
+    with evaluating(trial.model), torch.no_grad():
         for x, _ in trial.score_batches():
             for name, value in trial.activations(x).items():
                 over = [d for d in range(value.dim()) if d != 1]
@@ -66,5 +64,4 @@ def mean_activation(trial: Trial) -> dict[str, Tensor]:
                 sums[name] = sums[name] + total if name in sums else total
                 count = value.numel() // value.shape[1]
                 values_per_unit[name] = values_per_unit.get(name, 0) + count
-    trial.model.train(was_training)
     return {name: total / values_per_unit[name] for name, total in sums.items()}

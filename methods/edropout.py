@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Generator, Tensor
 
-from bench.api import Callback, Gates, Method, Trial, scoring
+from bench.api import Callback, Gates, Method, Trial, reconnected, scoring
 from bench.methods import _population as evolve
 from bench.methods._population import Operator
 
@@ -63,6 +63,11 @@ class EDropout(Method):
             )
         if not 0 < self.p < 1:
             return f"edropout.p is {self.p}, but is a probability between 0 and 1"
+        for name in ("mutation", "crossover", "freeze"):
+            if not 0 < getattr(self, name) <= 1:
+                return (
+                    f"edropout.{name} is {getattr(self, name)}, but is a share above 0 and up to 1"
+                )
         if classes < 2:
             return "its energy compares the label with other classes, and there is only one class"
         return super().impossible(classes=classes, has_sites=has_sites)
@@ -98,7 +103,8 @@ class Evolution(Callback):
         scored = self._score(trial, children, x, y)
         self.states, self.energies = evolve.select(self.states, self.energies, children, scored)
         self.generations += 1
-        for name, mask in self._masks(self.states[int(self.energies.argmin())]).items():
+        best = self.states[int(self.energies.argmin())]
+        for name, mask in self._masks(trial, best).items():
             trial.masks[name] = mask
 
     def epoch(self, trial: Trial, done: int) -> None:
@@ -114,9 +120,10 @@ class Evolution(Callback):
         energies = []
         with Gates(trial.model, trial.layout) as gates, scoring(trial.model):
             for state in states:
-                gates.show(self._masks(state.to(x.device)))
+                gates.show(self._masks(trial, state.to(x.device)))
                 energies.append(evolve.energy(trial.model(x).float(), y))
         return torch.stack(energies).cpu()
 
-    def _masks(self, state: Tensor) -> dict[str, Tensor]:
-        return dict(zip(self.sites, torch.split(state, list(self.sizes)), strict=True))
+    def _masks(self, trial: Trial, state: Tensor) -> dict[str, Tensor]:
+        bits = dict(zip(self.sites, torch.split(state, list(self.sizes)), strict=True))
+        return reconnected(trial.layout, bits)

@@ -32,6 +32,7 @@ def is_one_sentence(err: str) -> bool:
         (["--methods", "dropnet", "--set", "recipe.lr=-1"], "recipe.lr"),
         (["--methods", "dropnet", "--set", "recipe.lr=.1,.2"], "one value at a time"),
         (["--methods", "edropout", "--set", "edropout.population=3"], "three other parents"),
+        (["--methods", "edropout", "--set", "edropout.freeze=0"], "above 0 and up to 1"),
         (["--methods", "magnitude", "--set", "magnitude.step=1"], "more than 1"),
         (["--methods", "scratch"], "only follows other trials"),
         (["--methods", "dense", "--targets", "1"], "cannot be a target"),

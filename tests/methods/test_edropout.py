@@ -128,7 +128,8 @@ class Watched(Evolution):
 
     def batch(self, trial: Trial, x: Tensor, y: Tensor) -> None:
         super().batch(trial, x, y)
-        trial.log(best=float(self.energies.min()), mean=float(self.energies.mean()))
+        trial.log(best=float(self.energies.min()), mean=float(self.energies.mean()),
+                  states=self.states.clone())  # fmt: skip
 
     def epoch(self, trial: Trial, done: int) -> None:
         super().epoch(trial, done)
@@ -280,6 +281,24 @@ def test_check_03_a_layer_never_starts_empty() -> None:
     # Which unit is switched on is a fair lot.
     assert sum(counts) > 800
     assert abs(counts[0] - counts[1]) < 4 * math.sqrt(sum(counts))
+
+
+@pytest.mark.parametrize("operator", ["diff", "code"])
+def test_check_03_no_state_leaves_a_layer_empty_during_the_evolution(
+    make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch, operator: Operator
+) -> None:
+    monkeypatch.setattr(edropout, "Evolution", Watched)
+    trial = make_trial(normed_conv, epochs=4)
+    EDropout(p=0.05, operator=operator, freeze=1.0, converged=0.0).prune(trial)
+    populations = logged(trial, "states")
+    assert len(populations) == 24
+    narrow = 0
+    for states in populations:
+        for places in PLACES.values():
+            counts = states[:, places[0] : places[-1] + 1].sum(1)
+            assert int(counts.min()) > 0
+            narrow += int((counts == 1).sum())
+    assert narrow > 100  # the last unit of a layer was at stake
 
 
 # -- 4: drift --------------------------------------------------------------------------------
