@@ -1,6 +1,7 @@
 """Run one trial from its specification to its record."""
 
 import json
+import os
 import resource
 import time
 import traceback
@@ -100,7 +101,10 @@ def execute(bench: Bench, spec: TrialSpec, notify: Callable[[int, int], None]) -
     Raises:
         Exception: whatever stopped the trial, after `error.json` was written.
     """
-    folder = bench.results.trial(spec.id).path
+    previous = bench.results.trial(spec.id)
+    if previous.status() == "finished":  # run again with other code: the old record is kept
+        bench.results.set_aside(previous, "superseded")
+    folder = previous.path
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "error.json").unlink(missing_ok=True)
     write_json(folder / "spec.json", _spec_record(bench, spec))
@@ -255,7 +259,7 @@ def _machine_cost(trial: Trial, seconds: float) -> dict[str, Any]:
 
 def _write_log(folder: Path, trial: Trial) -> None:
     lines = "".join(json.dumps(event) + "\n" for event in trial.events)
-    part = folder / "log.jsonl.part"
+    part = folder / f"log.jsonl.{os.getpid()}.part"
     part.write_text(lines, encoding="utf-8")
     part.replace(folder / "log.jsonl")
 
@@ -284,7 +288,7 @@ def sources(registry: Registry, spec: TrialSpec) -> dict[str, str]:
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    part = path.with_suffix(".part")
+    part = path.with_suffix(f".{os.getpid()}.part")
     save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, part)
     part.replace(path)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock
+
 from bench.errors import UsageError
 from bench.spec import SCHEMA, TrialSpec, canonical
 
@@ -125,12 +127,13 @@ class Results:
 
     def add_to_plan(self, specs: Mapping[str, TrialSpec]) -> None:
         """Write every trial and what it depends on, beside those of earlier runs."""
-        planned = self.planned() if self.plan_file.exists() else {}
-        merged = {**planned, **specs}
-        trials = {
-            i: {"spec": s.as_json(), "depends_on": list(s.depends_on)} for i, s in merged.items()
-        }
-        write_json(self.plan_file, {"schema": SCHEMA, "trials": trials})
+        with FileLock(self.folder / ".plan.lock"):  # two runs may add to one folder at once
+            merged = {**self.planned(), **specs}
+            trials = {
+                i: {"spec": s.as_json(), "depends_on": list(s.depends_on)}
+                for i, s in merged.items()
+            }
+            write_json(self.plan_file, {"schema": SCHEMA, "trials": trials})
 
     def planned(self) -> dict[str, TrialSpec]:
         """Return the trials of the plan.
@@ -162,11 +165,12 @@ class Results:
         try:
             return folder.result(), ""
         except (OSError, ValueError, KeyError, TypeError) as error:
-            kept = self._quarantine(folder)
+            kept = self.set_aside(folder, "quarantine")
             return None, f"the record of trial {trial_id} was moved to {kept}: {error}"
 
-    def _quarantine(self, folder: TrialFolder) -> Path:
-        home = self.folder / "quarantine"
+    def set_aside(self, folder: TrialFolder, home_name: str) -> Path:
+        """Move a trial's folder away under a free name, and say where to; nothing is deleted."""
+        home = self.folder / home_name
         home.mkdir(exist_ok=True)
         number = 1
         while (home / f"{folder.id}-{number}").exists():

@@ -134,6 +134,8 @@ def test_a_finished_trial_whose_plugin_changed_is_named(bench: Bench, tmp_path: 
     assert "--rerun-changed" in shell.err
     assert "Nothing to train" in shell.err
     assert "1 trial to run" in bench(*arguments, "--rerun-changed").err
+    (old,) = tmp_path.glob("results/default/superseded/*/spec.json")
+    assert json.loads(old.read_text())["sources"]["method"] == "another"
 
 
 @pytest.mark.parametrize("damage", ["truncate", "edit"])
