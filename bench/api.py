@@ -16,7 +16,7 @@ from bench.evaluation import Evaluation
 from bench.gates import Gates, scoring
 from bench.layout import Layout, Site
 from bench.masks import Masks, Scope, Scores
-from bench.method import Level, Method, Retrain, Score, Start
+from bench.method import Control, Level, Method, Retrain, Score, Start
 from bench.modes import evaluating
 from bench.network import network
 from bench.recipe import Recipe
@@ -26,6 +26,7 @@ from bench.trial import Trial
 __all__ = [
     "BenchError",
     "Callback",
+    "Control",
     "DataDamaged",
     "DataMissing",
     "Dataset",

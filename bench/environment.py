@@ -64,7 +64,13 @@ class Machine:
     def prepare(self) -> None:
         """Set threads and numerics for the whole process."""
         torch.set_num_threads(self.threads)
-        torch.set_float32_matmul_precision(matmul_precision())
+        torch.set_float32_matmul_precision(self.matmul)
+        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32, on a GPU too
+
+    @property
+    def matmul(self) -> str:
+        """On a GPU "medium" would mean TF32; the host's CPU must not decide that."""
+        return "highest" if self.device.type == "cuda" else matmul_precision()
 
     def facts(self) -> dict[str, Any]:
         """What decides a phase's bits."""
@@ -72,7 +78,7 @@ class Machine:
             "device": self.device.type,
             "threads": self.threads,
             "torch": torch.__version__,
-            "matmul": matmul_precision(),
+            "matmul": self.matmul,
         }
 
     def record(self, flags: list[str]) -> dict[str, Any]:

@@ -6,94 +6,44 @@ import resource
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bench import fingerprint, measure
-from bench.data import Dataset, Part, shrink_for_smoke
-from bench.environment import Machine
-from bench.errors import BenchError, TrialFailed, UsageError
+from bench.errors import BenchError, TrialFailed
 from bench.gates import apply_hard, zero
 from bench.layout import Layout
 from bench.network import about
 from bench.options import method_of
 from bench.phases import PhaseStore
 from bench.recipe import Recipe
-from bench.records import Results, file_digest, sealed, write_json
+from bench.records import file_digest, sealed, write_json
 from bench.registry import Registry
-from bench.seeds import derive
 from bench.setting import Kept, Reference, Setting
-from bench.sites import layout_of
 from bench.spec import SCHEMA, TrialSpec
 from bench.trainer import load_model
 from bench.trial import Trial
+from bench.workbench import Bench, Parts, build
 
 MAX_STORED_CLASSES = 200
 
 
-@dataclass(frozen=True)
-class Parts:
-    """A data set on the device."""
+def execute(
+    bench: Bench,
+    spec: TrialSpec,
+    notify: Callable[[int, int], None],
+    replace: bool = False,
+) -> dict[str, Any]:
+    """Run a trial and write its folder, unless another run has finished it meanwhile.
 
-    dataset: Dataset
-    train: Part
-    validation: Part
-    test: Part
-
-
-@dataclass
-class Bench:
-    """What a process needs to run trials: where results go, names, machine, data."""
-
-    results: Results
-    registry: Registry
-    machine: Machine
-    data_root: Path
-    flags: list[str] = field(default_factory=list)
-    checkpoint_seconds: float = 30.0
-    _parts: dict[tuple[str, str, int | None], Parts] = field(default_factory=dict)
-
-    def parts(self, name: str, budget: str, size: int | None) -> Parts:
-        """Load a data set once per process."""
-        key = (name, budget, size)
-        if key not in self._parts:
-            dataset = self.registry.dataset(name)
-            split = dataset.load(self.data_root)
-            if budget == "smoke":
-                split = shrink_for_smoke(split)
-            three = (
-                Part.of(images, dataset, size, self.machine.device)
-                for images in (split.train, split.validation, split.test)
-            )
-            self._parts[key] = Parts(dataset, *three)
-        return self._parts[key]
-
-
-def build(registry: Registry, model: str, dataset: Dataset, seed: int) -> tuple[nn.Module, Layout]:
-    """Build a network from its seed, on the CPU, and find its layers and units."""
-    maker = registry.model(model)
-    channels, height, width = dataset.shape
-    size = about(maker).input_size
-    shape = (channels, size or height, size or width)
-    torch.manual_seed(derive(seed, "init"))
-    try:
-        network = maker(dataset.classes, shape)
-        layout = layout_of(network, torch.zeros(1, *shape))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        first = str(error).partition("\n")[0]
-        raise UsageError(f"{model} cannot be built for {dataset.name} {shape}: {first}") from error
-    if layout.has_convolutions:
-        network.to(memory_format=torch.channels_last)
-    return network, layout
-
-
-def execute(bench: Bench, spec: TrialSpec, notify: Callable[[int, int], None]) -> dict[str, Any]:
-    """Run a trial and write its folder.
+    Args:
+        replace: run it all the same; the old record is kept in `superseded/`.
 
     Returns:
         The finished record.
@@ -101,26 +51,33 @@ def execute(bench: Bench, spec: TrialSpec, notify: Callable[[int, int], None]) -
     Raises:
         Exception: whatever stopped the trial, after `error.json` was written.
     """
-    previous = bench.results.trial(spec.id)
-    if previous.status() == "finished":  # run again with other code: the old record is kept
-        bench.results.set_aside(previous, "superseded")
-    folder = previous.path
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "error.json").unlink(missing_ok=True)
-    write_json(folder / "spec.json", _spec_record(bench, spec))
-    write_json(folder / "env.json", bench.machine.record(bench.flags))
-    try:
-        return _run(bench, spec, folder, notify)
-    except Exception as error:
-        shown = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        write_json(folder / "error.json", {"error": shown, "traceback": traceback.format_exc()})
-        raise
+    folder = bench.results.trial(spec.id)
+    locks = bench.results.folder / "locks"
+    locks.mkdir(exist_ok=True)
+    with FileLock(locks / f"{spec.id}.lock"):  # two runs may share a results folder
+        record, _ = bench.results.finished(spec.id)
+        if record is not None and not replace:
+            return record
+        if record is not None:
+            bench.results.set_aside(folder, "superseded")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            return _run(bench, spec, folder.path, notify)
+        except Exception as error:
+            is_ours = isinstance(error, BenchError)
+            shown = str(error) if is_ours else f"{type(error).__name__}: {error}"
+            told = {"error": shown, "traceback": traceback.format_exc()}
+            write_json(folder.path / "error.json", told)
+            raise
 
 
 def _run(
     bench: Bench, spec: TrialSpec, folder: Path, notify: Callable[[int, int], None]
 ) -> dict[str, Any]:
     started = time.perf_counter()
+    (folder / "error.json").unlink(missing_ok=True)
+    write_json(folder / "spec.json", _spec_record(bench, spec))
+    write_json(folder / "env.json", bench.machine.record(bench.flags))
     maker = bench.registry.model(spec.model)
     parts = bench.parts(spec.dataset, spec.budget, about(maker).input_size)
     network, layout = build(bench.registry, spec.model, parts.dataset, spec.seed)
@@ -129,8 +86,8 @@ def _run(
     method = method_of(bench.registry, spec.method, spec.options)
     method.prune(trial)
     trial.close()
-    control_start, follows_rounds = method.control()
-    rounds = trial.rounds if follows_rounds else trial.rounds[-1:]
+    control = method.control()
+    rounds = trial.rounds if control.follows_rounds else trial.rounds[-1:]
     _write_state(folder, trial)
     measured = _measure(folder, network, layout, trial, parts)
     result = {
@@ -140,7 +97,12 @@ def _run(
         "metrics": measured | _deterministic_cost(trial),
         "kept": {name: _kept(network, layout, k, parts) for name, k in trial.kept.items()},
         "unreachable": trial.unreachable if spec.target and not spec.depends_on else False,
-        "control": {"start": control_start, "rounds": rounds, "lr_scale": trial.lr_scale},
+        "control": {
+            "start": control.start,
+            "rounds": rounds,
+            "retrains": control.retrains,
+            "lr_scale": trial.lr_scale,
+        },
         "phases": sorted(trial.ledger.costs),
         "files": {f.name: file_digest(f) for f in sorted(folder.glob("*.safetensors"))},
     }
@@ -188,15 +150,19 @@ def _reference(bench: Bench, spec: TrialSpec) -> Reference | None:
     if not spec.depends_on:
         return None
     followed = spec.depends_on[0]
-    record, _ = bench.results.finished(followed)
+    record, wrong = bench.results.finished(followed)
     if record is None:
-        raise TrialFailed(f"it is a control of trial {followed}, which did not finish")
+        raise TrialFailed(wrong or f"it is a control of trial {followed}, which did not finish")
     control = record["control"]
+    masks = bench.results.trial(followed).path / "masks.safetensors"
+    if file_digest(masks) != record["files"][masks.name]:
+        raise TrialFailed(f"{masks} is not the file that its record was written with")
     return Reference(
         start=control["start"],
         rounds=tuple(control["rounds"]),
         lr_scale=control["lr_scale"],
-        masks=load_file(bench.results.trial(followed).path / "masks.safetensors"),
+        retrains=control["retrains"],
+        masks=load_file(masks),
         epochs=record["metrics"]["epochs_total"],
     )
 

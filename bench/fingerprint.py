@@ -8,12 +8,30 @@ while the old code still runs, so every hash is taken at import and kept.
 import ast
 import hashlib
 import sys
+from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
 _BY_MODULE: dict[str, str] = {}
-_DECIDES_NUMBERS = ("trainer", "gates", "masks", "selection", "counting", "layout", "chain", "sites",
-                    "callback", "data", "recipe", "seeds", "batchnorm", "modes")  # fmt: skip
+_DECIDES_NUMBERS = [
+    "batchnorm",
+    "callback",
+    "chain",
+    "counting",
+    "data",
+    "gates",
+    "layout",
+    "masks",
+    "modes",
+    "recipe",
+    "resuming",
+    "seeds",
+    "selection",
+    "sites",
+    "states",
+    "trainer",
+    "trial",
+]
 
 
 def of_source(text: str) -> str:
@@ -67,21 +85,23 @@ def _files_of(name: str) -> set[Path]:
         if path in found:
             continue
         found.add(path)
-        for imported in _imports(ast.parse(path.read_text(encoding="utf-8"))):
+        for imported in _imports(ast.parse(path.read_text(encoding="utf-8")), module.__package__):
             neighbour = sys.modules.get(imported)
             if neighbour is not None and _is_beside(neighbour, path):
                 waiting.append(imported)
     return found
 
 
-def _imports(tree: ast.Module) -> set[str]:
+def _imports(tree: ast.Module, package: str | None) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or node.level):
+            base = node.module or ""
+            if node.level:
+                base = resolve_name("." * node.level + base, package)
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
     return names
 
 

@@ -47,8 +47,6 @@ class Masks(Mapping[str, Tensor]):
         self.at_floor = False
         self.version = 0  # counts changes, so that others know when to look again
 
-    # -- a mapping ---------------------------------------------------------------------------
-
     def __getitem__(self, name: str) -> Tensor:
         return self._bits[name]
 
@@ -79,10 +77,7 @@ class Masks(Mapping[str, Tensor]):
 
     def load(self, masks: Mapping[str, Tensor]) -> None:
         """Set the masks given and fill all others with ones; nothing changes if they are equal."""
-        now = self.touched
-        if now.keys() == masks.keys() and all(
-            torch.equal(now[n], masks[n].to(now[n].device)) for n in now
-        ):
+        if same(self.touched, masks):
             return
         for name in self._touched - set(masks):
             self._bits[name] = torch.ones_like(self._bits[name])
@@ -96,8 +91,6 @@ class Masks(Mapping[str, Tensor]):
     def counts(self) -> dict[str, int]:
         """How much of every touched site and parameter is kept."""
         return {name: int(mask.sum()) for name, mask in self.touched.items()}
-
-    # -- sizes -------------------------------------------------------------------------------
 
     @property
     def account(self) -> Account:
@@ -115,8 +108,6 @@ class Masks(Mapping[str, Tensor]):
     def compression(self) -> float:
         """params_dense / params_kept."""
         return self.account.params_dense / self.account.params_kept
-
-    # -- dropping ----------------------------------------------------------------------------
 
     def drop_lowest(
         self, score: Scores, share: float, scope: Scope = "layer", min_keep: float = 0.0
@@ -189,8 +180,6 @@ class Masks(Mapping[str, Tensor]):
             if surplus > 0:
                 gone = lowest(bucket.scores, surplus, self._ties())
                 self._clear(bucket.name, bucket.alive[gone])
-
-    # -- inside ------------------------------------------------------------------------------
 
     def _buckets(self, score: Scores, min_keep: float) -> list[Bucket]:
         buckets = []
@@ -287,6 +276,13 @@ class Masks(Mapping[str, Tensor]):
 
     def _ties(self) -> torch.Generator:
         return self._seed_of_ties(f"ties/{sum(self.counts().values())}")
+
+
+def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Whether two sets of masks are equal, wherever they live."""
+    return first.keys() == second.keys() and all(
+        torch.equal(first[n], second[n].to(first[n].device)) for n in first
+    )
 
 
 def _remaining(group: list[Bucket]) -> int:

@@ -14,6 +14,21 @@ Level = Literal["unit", "weight", "any", "none"]
 
 
 @dataclass(frozen=True)
+class Control:
+    """How a control copies a method.
+
+    Attributes:
+        start: where the method's pruning begins.
+        follows_rounds: repeat every round; else one training under the last masks.
+        retrains: train after each pruning.
+    """
+
+    start: Start = "init"
+    follows_rounds: bool = False
+    retrains: bool = True
+
+
+@dataclass(frozen=True)
 class Method(ABC):
     """A pruning method: a frozen dataclass whose fields are its options.
 
@@ -36,13 +51,13 @@ class Method(ABC):
     def prune(self, trial: Trial) -> None:
         """Leave the trial with the final weights and masks."""
 
-    def control(self) -> tuple[Start, bool]:
-        """Say how a control copies this method: where it starts, and whether it follows rounds.
+    def control(self) -> Control:
+        """Say how a control copies this method.
 
         A method that rewinds or trains in its own way is compared with one training from
         initialisation under a mask that is there from the start.
         """
-        return "init", False
+        return Control()
 
     def impossible(self, *, classes: int, has_sites: bool) -> str:
         """Return why these options cannot work on such a network and data, or an empty string."""
@@ -88,15 +103,19 @@ class Score(Method):
             if self.retrain != "none":
                 trial.train(lr_scale=self.lr_scale)
 
-    def control(self) -> tuple[Start, bool]:
+    def control(self) -> Control:
         """Repeat start and rounds; after rewinding, only the last masks matter."""
-        return ("init", False) if self.retrain == "rewind" else (self.start, True)
+        if self.retrain == "rewind":
+            return Control()
+        return Control(self.start, follows_rounds=True, retrains=self.retrain == "finetune")
 
     def impossible(self, *, classes: int, has_sites: bool) -> str:
         if self.step is not None and self.step <= 1:
             return (
                 f"step is {self.step}, but each round must multiply the compression by more than 1"
             )
+        if self.lr_scale <= 0:
+            return f"lr_scale is {self.lr_scale}, but is a factor above 0"
         return super().impossible(classes=classes, has_sites=has_sites)
 
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from bench.errors import UnknownName, UsageError
 from bench.method import Method
@@ -26,8 +27,10 @@ def method_of(registry: Registry, name: str, options: dict[str, Any]) -> Method:
 def recipe_of(base: Recipe, changes: dict[str, Any]) -> Recipe:
     """Return a recipe with some fields changed."""
     fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(Recipe)}
-    if "epochs" in changes:
-        changes = {"full_epochs": changes["epochs"], **changes}
+    if "full_epochs" in changes:
+        raise UsageError(
+            "recipe.full_epochs: set recipe.epochs, the length of this run's trainings"
+        )
     recipe: Recipe = _built(Recipe, "recipe", {**fields, **changes})
     return recipe
 
@@ -46,6 +49,9 @@ def grid(options: dict[str, Any]) -> list[dict[str, Any]]:
     """Expand options whose value is a list into every combination."""
     names = list(options)
     choices = [v if isinstance(v, list) else [v] for v in options.values()]
+    for name, values in zip(names, choices, strict=True):
+        if not values:
+            raise UsageError(f"The option {name} is an empty list; leave it out for its default")
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*choices)]
 
 
@@ -55,8 +61,15 @@ def _built(cls: Any, owner: str, values: dict[str, Any]) -> Any:
         if name not in known:
             raise UnknownName(f"option of {owner}", name, known)
     values = {k: None if v == "none" and _allows_none(cls, k) else v for k, v in values.items()}
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{owner}.{name} is {value}, but must be a finite number")
+        if isinstance(value, bool) and "bool" not in _annotation(cls, name):
+            raise UsageError(f"{owner}.{name} is not a switch (given: {value})")
     try:
         return TypeAdapter(cls).validate_python(values)
+    except PydanticUserError as error:
+        raise UsageError(f"An option of {owner} has a type that cannot be set: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join([owner, *(str(p) for p in first["loc"] if isinstance(p, str))][:2])
@@ -65,8 +78,11 @@ def _built(cls: Any, owner: str, values: dict[str, Any]) -> Any:
 
 
 def _allows_none(cls: Any, name: str) -> bool:
-    annotation = str(next(f.type for f in dataclasses.fields(cls) if f.name == name))
-    return "None" in annotation
+    return "None" in _annotation(cls, name)
+
+
+def _annotation(cls: Any, name: str) -> str:
+    return str(next(f.type for f in dataclasses.fields(cls) if f.name == name))
 
 
 def _short(value: Any) -> str:

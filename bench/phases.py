@@ -64,8 +64,9 @@ class PhaseStore:
         """Hold a phase for this process; yields the seconds spent waiting for another one."""
         started = time.perf_counter()
         with FileLock(self.folder / "locks" / f"{key}.lock", poll_interval=0.02):
-            for stale in self.folder.glob(f"**/{key}.*.part"):
-                stale.unlink(missing_ok=True)  # left by a writer that was killed
+            for folder in (self.folder, self.folder / "progress"):
+                for stale in folder.glob(f"{key}.*.part"):
+                    stale.unlink(missing_ok=True)  # left by a writer that was killed
             yield time.perf_counter() - started
 
     def size(self) -> int:

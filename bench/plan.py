@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.errors import UnknownName, UsageError
-from bench.execute import build
 from bench.method import Method
 from bench.network import about
 from bench.options import grid, method_of, non_default, recipe_of
@@ -14,6 +13,7 @@ from bench.recipe import PROTOCOL_VERSION, Budget
 from bench.registry import Registry
 from bench.request import Request, parse_seeds, parse_targets
 from bench.spec import TrialSpec
+from bench.workbench import build
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,15 @@ class Plan:
 
     trials: dict[str, TrialSpec] = field(default_factory=dict)
     chains: list[Chain] = field(default_factory=list)
+    _chain_of: dict[str, int] = field(default_factory=dict, repr=False)
 
     def add(self, specs: list[TrialSpec]) -> None:
         """Add a chain; trials that are planned already are not planned twice."""
         new = [s for s in specs if s.id not in self.trials]
         if not new:
             return
-        followed = {i for s in new for i in s.depends_on}
-        after = {n for n, chain in enumerate(self.chains) if followed & set(chain.trials)}
+        after = {self._chain_of[i] for s in new for i in s.depends_on}
+        self._chain_of |= dict.fromkeys((s.id for s in new), len(self.chains))
         self.trials |= {s.id: s for s in new}
         self.chains.append(Chain(tuple(s.id for s in new), tuple(sorted(after))))
 
@@ -72,9 +73,13 @@ def make_plan(registry: Registry, asked: list[Request], threads: int = 1) -> Pla
             for base in _distinct([cell.base for cell in cells]):
                 if request.controls != "none":
                     plan.add([_spec(registry, "dense", base, seed)])
+        # Methods that train in their own way go first: the others wait for the dense training.
+        cells.sort(key=lambda cell: cell.built.rate != "emergent")
         for seed in seeds:
             for cell in cells:
                 _add_cell(plan, registry, cell, seed, request.controls)
+    if not plan.trials:
+        raise UsageError("This asks for no trial at all: only controls of other methods are named")
     return plan
 
 

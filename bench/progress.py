@@ -1,6 +1,7 @@
 """What a running sweep tells: a live display on a terminal, one line per event elsewhere."""
 
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class JsonLines:
         self._line({"event": "end"})
 
     def _line(self, values: dict[str, Any]) -> None:
-        print(json.dumps(values), file=self.stream, flush=True)
+        say(json.dumps(values), self.stream)
 
 
 class Plain:
@@ -97,7 +98,7 @@ class Plain:
 
     def begin(self, to_do: int, finished: int, failed: int) -> None:
         self.to_do, self.started = to_do, time.monotonic()
-        print(opening(to_do, finished, failed), file=self.stream, flush=True)
+        say(opening(to_do, finished, failed), self.stream)
 
     def event(self, event: Event) -> None:
         if event.kind not in ("finished", "failed"):
@@ -107,7 +108,7 @@ class Plain:
         left = per_trial * (self.to_do - self.done)
         counter = f"[{self.done:>{len(str(self.to_do))}}/{self.to_do}]"
         line = f"{counter} {event.label}: {outcome(event)}; about {_clock(left)} left"
-        print(line, file=self.stream, flush=True)
+        say(line, self.stream)
 
     def end(self) -> None: ...
 
@@ -118,7 +119,7 @@ class Live:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -132,7 +133,7 @@ class Live:
 
     def begin(self, to_do: int, finished: int, failed: int) -> None:
         self.console.print(opening(to_do, finished, failed))
-        self.sweep = self.progress.add_task("[bold]trials", total=to_do)
+        self.sweep = self.progress.add_task("trials", total=to_do)
         self.progress.start()
 
     def event(self, event: Event) -> None:
@@ -148,10 +149,21 @@ class Live:
             assert self.sweep is not None
             self.progress.advance(self.sweep)
             style = "red" if event.kind == "failed" else "none"
-            self.progress.console.print(f"{event.label}: {outcome(event)}", style=style)
+            self.progress.console.print(
+                f"{event.label}: {outcome(event)}", style=style, markup=False, highlight=False
+            )
 
     def end(self) -> None:
         self.progress.stop()
+
+
+def say(line: str, stream: TextIO) -> None:
+    """Print a line; where whoever read us has gone away, the trials go on unheard."""
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        # Python would trip over the rest of its buffer when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def opening(to_do: int, finished: int, failed: int) -> str:

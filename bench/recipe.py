@@ -45,13 +45,16 @@ class Recipe:
         for name, value in positive.items():
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"recipe.{name} is {value}, but must be above 0")
+        if self.momentum < 0 or self.weight_decay < 0 or self.gamma <= 0:
+            raise ValueError("recipe.momentum and weight_decay must be 0 or more, gamma above 0")
         if not all(0 < m < 1 for m in self.milestones):
             raise ValueError(f"recipe.milestones are {self.milestones}, but are shares within 0-1")
 
     def for_budget(self, budget: Budget) -> "Recipe":
         """Return the recipe with the length that a budget allows, in `epochs`."""
         epochs = {"smoke": SMOKE_EPOCHS, "quick": self.epochs, "full": self.full_epochs}[budget]
-        return dataclasses.replace(self, epochs=epochs, full_epochs=epochs)
+        # From here on only `epochs` counts; the other is no part of a trial's identity.
+        return dataclasses.replace(self, epochs=epochs, full_epochs=Recipe.full_epochs)
 
     def lr_at(self, epoch: float, epochs: int) -> float:
         """Return the learning rate after `epoch` (fractional) of a training of `epochs`."""

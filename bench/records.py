@@ -75,8 +75,12 @@ class TrialFolder:
         return result
 
     def error(self) -> dict[str, Any]:
-        error: dict[str, Any] = json.loads((self.path / "error.json").read_text(encoding="utf-8"))
-        return error
+        """What stopped a failed trial: `error`, a sentence, and `traceback`."""
+        try:
+            error: dict[str, Any] = json.loads((self.path / "error.json").read_text("utf-8"))
+            return {"error": str(error["error"]), "traceback": str(error.get("traceback", ""))}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {"error": "its error.json is missing or unreadable", "traceback": ""}
 
     def cost(self) -> dict[str, Any]:
         """What varies between machines; empty where it was not kept."""

@@ -85,6 +85,8 @@ class Registry:
             else:
                 matches = [self.find(kind, pattern).name]
             names |= dict.fromkeys(matches)
+        if not names:
+            raise UsageError(f"No {kind} are named; try one of: {', '.join(self.entries(kind))}")
         return list(names)
 
     def method(self, name: str) -> "type[Method]":

@@ -13,6 +13,7 @@ from bench.errors import UnknownName, UsageError
 Budget = Literal["smoke", "quick", "full"]
 Controls = Literal["none", "default", "all"]
 DEFAULT_MODEL, DEFAULT_DATASET = "lenet-300-100", "mnist-5k"
+MAX_SEED, MAX_SEEDS = 2**31 - 1, 100_000
 Names = str | list[str]
 
 
@@ -60,6 +61,8 @@ def requests(suite: Path | None, flags: dict[str, Any], settings: list[str]) -> 
         whole = _validated(Suite, _toml(suite), source)
         top = whole.model_dump(exclude={"run"}, exclude_unset=True)
         blocks = whole.run or [{}]
+        for block in blocks:
+            _validated(Request, block, source)
     merged = []
     for block in blocks:
         options = _merge(_merge(top.get("options", {}), block.get("options", {})), chosen)
@@ -90,9 +93,13 @@ def parse_seeds(given: str | int | list[int]) -> list[int]:
                 raise UsageError(
                     f"--seeds {given!r}: {part!r} runs backwards; write {last}-{first}"
                 )
+            if last > MAX_SEED or last - first >= MAX_SEEDS:
+                raise UsageError(
+                    f"--seeds {given!r}: seeds go up to {MAX_SEED}, and at most {MAX_SEEDS} at once"
+                )
             seeds += range(first, last + 1)
-    if any(s < 0 for s in seeds) or not seeds:
-        raise UsageError(f"--seeds {given!r}: seeds are whole numbers from 0 up")
+    if any(not 0 <= s <= MAX_SEED for s in seeds) or not seeds:
+        raise UsageError(f"--seeds {given!r}: seeds are whole numbers from 0 to {MAX_SEED}")
     return list(dict.fromkeys(seeds))
 
 
@@ -110,7 +117,10 @@ def parse_targets(given: str | list[float | int]) -> list[float]:
                 f"--targets: {part} cannot be a target; above 1 it is a compression (8 = an eighth "
                 "is left), between 0 and 1 the share removed"
             )
-        targets.append(value if value > 1 else round(1 / (1 - value), 9))
+        compression = value if value > 1 else round(1 / (1 - value), 9)
+        if compression <= 1:
+            raise UsageError(f"--targets: {part} removes nothing that could be counted")
+        targets.append(compression)
     if not targets:
         raise UsageError(f"--targets {given!r} names no target; try --targets 2,8,32")
     return sorted(set(targets))

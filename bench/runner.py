@@ -15,15 +15,17 @@ from typing import Any
 from bench import fingerprint
 from bench.environment import Machine, device_named
 from bench.errors import BenchError, TrialFailed, UsageError
-from bench.execute import Bench, execute
-from bench.plan import Plan
+from bench.execute import execute
+from bench.plan import Chain, Plan
 from bench.progress import Event, Reporter
 from bench.records import Results
 from bench.registry import Registry
 from bench.spec import TrialSpec
 from bench.todo import Todo
+from bench.workbench import Bench
 
 Send = Callable[[Event], None]
+Job = tuple[TrialSpec, bool]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,12 @@ def sweep(plan: Plan, todo: Todo, settings: Settings, jobs: int, reporter: Repor
 def _run_here(plan: Plan, todo: Todo, settings: Settings, hear: Send) -> None:
     bench = settings.bench()
     for chain in todo.chains:
-        _run_chain(bench, [plan.trials[i] for i in chain.trials], 1, hear)
+        _run_chain(bench, _jobs(plan, todo, chain), 1, hear)
+
+
+def _jobs(plan: Plan, todo: Todo, chain: Chain) -> list[Job]:
+    """A chain's trials, and whether a finished record of theirs is to be replaced."""
+    return [(plan.trials[i], i in todo.stale) for i in chain.trials]
 
 
 @dataclass(frozen=True)
@@ -105,15 +112,14 @@ class _Teller:
         self("epoch", done=done, of=of)
 
 
-def _run_chain(bench: Bench, specs: list[TrialSpec], worker: int, send: Send) -> None:
+def _run_chain(bench: Bench, jobs: list[Job], worker: int, send: Send) -> None:
     """Run trials in turn; one that fails is recorded and the next one goes on."""
-    for spec in specs:
+    for spec, replace in jobs:
         started = time.perf_counter()
-
         tell = _Teller(spec, worker, send)
         tell("started")
         try:
-            record = execute(bench, spec, tell.epoch)
+            record = execute(bench, spec, tell.epoch, replace)
         except Exception as error:
             shown = str(error) if isinstance(error, BenchError) else repr(error)
             tell("failed", error=shown, seconds=time.perf_counter() - started)
@@ -138,20 +144,21 @@ def _run_in_workers(plan: Plan, todo: Todo, settings: Settings, jobs: int, hear:
         jobs, mp_context=context, initializer=_set_up, initargs=(settings, events, numbers)
     )
     try:
-        with pool:
-            _feed(pool, plan, todo)
-    except BrokenProcessPool:
-        raise TrialFailed(
-            "A worker process was killed from outside (out of memory, perhaps: --jobs 1 needs less); "
-            "run the same command again to go on from where it was"
-        ) from None
-    except KeyboardInterrupt:
-        for process in multiprocessing.active_children():
-            process.kill()
-        raise
-    finally:
+        _feed(pool, plan, todo)
+        pool.shutdown()
         events.put(None)
         listener.join(timeout=10)
+    except BaseException as error:
+        for process in multiprocessing.active_children():
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+        events.cancel_join_thread()  # a killed worker may hold the queue's lock
+        if isinstance(error, BrokenProcessPool):
+            raise TrialFailed(
+                "A worker process was killed from outside (out of memory, perhaps: --jobs 1 needs "
+                "less); run the same command again to go on from where it was"
+            ) from None
+        raise
 
 
 def _feed(pool: ProcessPoolExecutor, plan: Plan, todo: Todo) -> None:
@@ -162,9 +169,9 @@ def _feed(pool: ProcessPoolExecutor, plan: Plan, todo: Todo) -> None:
     while waiting or running:
         for index in _ready(todo, waiting, done):
             waiting.remove(index)
-            specs = [plan.trials[i] for i in todo.chains[index].trials]
-            if specs:
-                running[pool.submit(_work, specs)] = index
+            jobs = _jobs(plan, todo, todo.chains[index])
+            if jobs:
+                running[pool.submit(_work, jobs)] = index
             else:
                 done.add(index)
         if running:
@@ -208,9 +215,9 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _work(specs: list[TrialSpec]) -> None:
+def _work(jobs: list[Job]) -> None:
     assert _worker is not None
-    _run_chain(_worker.bench, specs, _worker.number, _worker.events.put)
+    _run_chain(_worker.bench, jobs, _worker.number, _worker.events.put)
 
 
 def jobs_of(given: str, chains: int, threads: int, device: str) -> int:

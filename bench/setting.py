@@ -28,7 +28,7 @@ class Reference:
     Attributes:
         start: `init` or `pretrained`: where that trial's pruning started from.
         rounds: kept counts per site or parameter after each of its prunings.
-        lr_scale: of its retraining.
+        lr_scale: of its retraining; `retrains` is False where it left the weights as they were.
         masks: its final masks.
         epochs: all it trained, from initialisation.
     """
@@ -36,6 +36,7 @@ class Reference:
     start: str
     rounds: tuple[dict[str, int], ...]
     lr_scale: float
+    retrains: bool
     masks: dict[str, Tensor] = field(repr=False)
     epochs: int
 

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from bench import batchnorm
 from bench.evaluation import evaluate
-from bench.trainer import load_model
 
 if TYPE_CHECKING:
     from bench.trial import Trial
@@ -19,12 +18,14 @@ def validation(trial: "Trial") -> dict[str, Any]:
     return asdict(evaluate(trial.model, part))
 
 
-def unmasked_statistics(trial: "Trial") -> dict[str, Tensor]:
-    """BatchNorm statistics of the network with every unit on; the network is left as it was."""
-    saved = trial.snapshot()
-    setting = trial.setting
+def own_statistics(trial: "Trial") -> dict[str, Tensor]:
+    """BatchNorm statistics under the masks in force; the network is left as it was."""
+    setting, model = trial.setting, trial.model
     part = setting.train.in_layout(trial.layout.has_convolutions)
-    batchnorm.estimate(trial.model, part, setting.recipe.batch_size, setting.seed)
-    buffers = {name: value.clone() for name, value in trial.model.named_buffers()}
-    load_model(trial.model, saved.tensors)
-    return buffers
+    stored = model.state_dict().keys()
+    before = {name: b.clone() for name, b in model.named_buffers() if name in stored}
+    batchnorm.estimate(model, part, setting.recipe.batch_size, setting.seed)
+    found = {name: model.get_buffer(name).clone() for name in before}
+    for name, value in before.items():
+        model.get_buffer(name).copy_(value)
+    return found

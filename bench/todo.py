@@ -15,12 +15,14 @@ class Todo:
     """What of a plan is left.
 
     Attributes:
+        stale: finished trials that are to be run again.
         warnings: records that were quarantined, plug-ins that changed since.
     """
 
     chains: list[Chain]
     finished: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    stale: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -40,7 +42,13 @@ def what_is_left(
             record, problem = results.finished(trial_id)
             if problem:
                 todo.warnings.append(problem)
-            if record is not None and not (changed(plan.trials[trial_id]) and rerun_changed):
+            spec = plan.trials[trial_id]
+            # A control follows what its trial kept: with the one, the other is stale.
+            if record is not None and changed(spec) and rerun_changed:
+                todo.stale.add(trial_id)
+            if rerun_changed and todo.stale.intersection(spec.depends_on):
+                todo.stale.add(trial_id)
+            if record is not None and trial_id not in todo.stale:
                 todo.finished.append(trial_id)
             elif results.trial(trial_id).status() == "failed" and not retry_failed:
                 todo.failed.append(trial_id)

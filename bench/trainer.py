@@ -14,7 +14,7 @@ from bench.data import Part
 from bench.errors import TrialFailed
 from bench.gates import Frozen, Gates, HardMask, apply_hard
 from bench.layout import Layout
-from bench.masks import Masks
+from bench.masks import Masks, same
 from bench.recipe import Recipe
 from bench.seeds import derive, generator
 
@@ -138,6 +138,8 @@ class Training:
                 # momentum is not: take the weight's own layout.
                 like = value.shape == parameter.shape
                 own = torch.empty_like(parameter.data).copy_(value) if like else value
+                if self.job.recipe.optimizer == "adam":
+                    own = own.to(parameter.device)  # where fused Adam wants its step counter
                 self.optimizer.state[parameter][key] = own
 
     # -- the loop ----------------------------------------------------------------------------
@@ -243,10 +245,7 @@ class Training:
 
     def masks_moved(self) -> bool:
         """Whether the masks differ from those at entry, also after a resume."""
-        now = self.masks.touched
-        if now.keys() != self.masks_at_entry.keys():
-            return True
-        return any(not torch.equal(now[n], self.masks_at_entry[n]) for n in now)
+        return not same(self.masks.touched, self.masks_at_entry)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         recipe, prefixes = self.job.recipe, self.job.trainable

@@ -6,9 +6,7 @@ here.
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 import torch
@@ -22,12 +20,13 @@ from bench.evaluation import Evaluation
 from bench.gates import Gates, apply_hard
 from bench.layout import Layout
 from bench.ledger import Ledger
-from bench.masks import Masks
+from bench.masks import Masks, same
 from bench.phases import Stored, key_of
-from bench.seeds import generator
+from bench.resuming import trained
+from bench.seeds import derive, generator
 from bench.setting import Kept, Reference, Setting, State
 from bench.sites import activations
-from bench.trainer import Job, Mode, Progress, Training, load_model, under
+from bench.trainer import Job, Mode, load_model, under
 
 T = TypeVar("T")
 _REACHED = 1 - 1e-9
@@ -51,6 +50,8 @@ class Trial:
         self.events: list[dict[str, Any]] = []
         self._clock = 0
         self._mode: Mode = "hard"
+        self._trained_masks: dict[str, Tensor] = {}
+        self.open_log: list[dict[str, Any]] | None = None  # of the phase that is running
         self._counter = model.register_forward_pre_hook(self._count)
 
     # -- what a method asks ------------------------------------------------------------------
@@ -84,6 +85,7 @@ class Trial:
     @property
     def reference(self) -> Reference | None:
         """The trial that this one is a control of, if it is one."""
+        self.ledger.refuse_inside("reference")
         return self.setting.reference
 
     # -- work --------------------------------------------------------------------------------
@@ -128,7 +130,7 @@ class Trial:
         self._note_round(lr_scale)
         arguments = {"span": [span[0], stop], "epochs": length, "lr_scale": lr_scale,
                      "trainable": trainable, "mode": mode, "clock": self._clock,
-                     "loss": identity.of_function(self.loss)}  # fmt: skip
+                     "at_floor": self.masks.at_floor, "loss": identity.of_function(self.loss)}  # fmt: skip
         if callback is not None:
             arguments["callback"] = identity.of_class(type(callback))
         if mode != "gate":
@@ -137,8 +139,8 @@ class Trial:
         key = self._key("train", arguments | {"fields": plain}, tensors)
         self._mode = mode
         self._train_or_load(key, job, callback)
+        self._trained_masks = dict(self.masks.touched)
         self._clock += stop - span[0]
-        self.setting.notify(0, 0)
 
     def once(self, fn: Callable[..., T], *args: Any) -> T:
         """Return `fn(trial, *args)`, computed once for this network, these masks and arguments.
@@ -183,11 +185,20 @@ class Trial:
             apply_hard(self.model, self.masks)
 
     def keep(self, name: str, masked: bool = True) -> None:
-        """Have the network as it is now measured beside the final one, masked or whole."""
+        """Have the network as it is now measured beside the final one, masked or whole.
+
+        Its normalisation statistics are its own: they are estimated again where the masks are not
+        those of the last training. What that takes is no part of the final network's cost.
+        """
+        self.ledger.refuse_inside("keep")
         masks = {k: m.clone() for k, m in self.masks.touched.items()} if masked else {}
         tensors = self.snapshot().tensors
-        if not masked and self.masks.touched and batchnorm.has_norms(self.model):
-            tensors |= self._once(states.unmasked_statistics, (), masked=False)
+        is_whole = not masked and bool(self.masks.touched)
+        moved = is_whole or not same(masks, self._trained_masks)
+        if moved and batchnorm.has_norms(self.model):
+            cost = dict(self.ledger.costs)
+            tensors |= self._once(states.own_statistics, (), masked=masked)
+            self.ledger.costs = cost
         self.kept[name] = Kept(tensors, masks)
 
     def rng(self, purpose: str) -> torch.Generator:
@@ -195,8 +206,8 @@ class Trial:
         return generator(self.setting.seed, purpose)
 
     def log(self, **values: Any) -> None:
-        """Add a line to the trial's log."""
-        self.events.append(values)
+        """Add a line to the trial's log; inside a phase it becomes part of the phase's record."""
+        (self.events if self.open_log is None else self.open_log).append(values)
 
     def close(self) -> None:
         """End the method's part: note the final counts, take the harness's hook off."""
@@ -212,18 +223,39 @@ class Trial:
         facts = {"fn": identity.of_function(fn), "args": args, "mode": self._mode, "masked": masked}
 
         def compute() -> Stored:
+            self.open_log = []
             with self._masks_in_force(masked):
-                value = fn(self, *args)
+                value = self._undisturbed(fn, args)
             if isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values()):
                 # Copies: a score may be a view of weights that will move.
-                return {"kind": "tensors"}, {k: v.detach().clone() for k, v in value.items()}
-            return {"kind": "json", "value": json.loads(json.dumps(value))}, {}
+                found = {k: v.detach().clone() for k, v in value.items()}
+                return {"kind": "tensors", "log": self.open_log}, found
+            plain = json.loads(json.dumps(value))
+            return {"kind": "json", "value": plain, "log": self.open_log}, {}
 
-        (record, tensors), _ = self.ledger.phase(self._key("once", facts, {}), compute)
+        key = self._key("once", facts, {})
+        (record, tensors), _ = self.ledger.phase(key, compute)
+        self._take_log(key, record)
         if record["kind"] == "json":
             return record["value"]  # type: ignore[no-any-return]
         device = self.setting.train.images.y.device
         return {name: t.to(device) for name, t in tensors.items()}  # type: ignore[return-value]
+
+    def _take_log(self, key: str, record: dict[str, Any]) -> None:
+        self.open_log = None
+        self.events += [{"phase": key[:8], **line} for line in record["log"]]
+
+    def _undisturbed(self, fn: Callable[..., T], args: tuple[Any, ...]) -> T:
+        """Call with a generator of its own; what a reload could not repeat is refused."""
+        torch.manual_seed(derive(self.setting.seed, "once"))
+        masks, weights = self.masks.version, [p._version for p in self.model.parameters()]
+        value = fn(self, *args)
+        if masks != self.masks.version or weights != [p._version for p in self.model.parameters()]:
+            raise TrialFailed(
+                f"{fn.__qualname__} changed masks or weights inside once, which a later run that "
+                "loads its result would not see; return scores and change the network outside"
+            )
+        return value
 
     def _note_round(self, lr_scale: float) -> None:
         """Remember what was kept when a training began: controls follow the same rounds."""
@@ -239,7 +271,7 @@ class Trial:
         return key_of(facts | {"environment": self.setting.environment, "kind": kind}, everything)
 
     def _train_or_load(self, key: str, job: Job, callback: Callback | None) -> None:
-        stored, computed = self.ledger.phase(key, lambda: self._run_training(key, job, callback))
+        stored, computed = self.ledger.phase(key, lambda: trained(self, key, job, callback))
         record, tensors = stored
         if not computed:
             load_model(self.model, under("model/", tensors))
@@ -247,40 +279,7 @@ class Trial:
             self.masks.at_floor = record["at_floor"]
             unpack(callback, record["callback"], under("callback/", tensors))
             self.ledger.work.trainings_reused += 1
-        for line in record["log"]:
-            self.events.append({"phase": key[:8], **line})
-
-    def _run_training(self, key: str, job: Job, callback: Callback | None) -> Stored:
-        setting = self.setting
-        training = Training(job, self.model, self.layout, self.masks, setting.train, callback, self)
-        saved = setting.store.load_progress(key)
-        if saved is not None:
-            training.resume(Progress.from_json(saved[0]), saved[1])
-        self.ledger.meter = training.progress.cost
-        epochs_before = training.progress.epoch
-        last_save = time.monotonic()
-
-        def checkpoint(now: Training) -> None:
-            nonlocal last_save
-            setting.notify(now.progress.epoch, job.stop)
-            if time.monotonic() - last_save >= setting.checkpoint_seconds:
-                tensors = now.state()
-                setting.store.save_progress(key, now.progress.as_json(), tensors)
-                last_save = time.monotonic()
-
-        training.run(checkpoint)
-        plain, tensors = pack(callback)
-        state = {f"model/{k}": v for k, v in self.model.state_dict().items()}
-        state |= {f"mask/{k}": v for k, v in self.masks.touched.items()}
-        state |= {f"callback/{k}": v for k, v in tensors.items()}
-        done = training.progress
-        work = self.ledger.work
-        work.trainings += 1
-        work.epochs += done.epoch - epochs_before
-        work.images_seen += (done.epoch - epochs_before) * len(setting.train)
-        record = {"cost": asdict(done.cost), "log": done.log, "callback": plain,
-                  "at_floor": self.masks.at_floor}  # fmt: skip
-        return record, state
+        self._take_log(key, record)
 
     def _masks_in_force(self, masked: bool) -> Gates:
         """Gate what is dropped where the last training left dropped weights alive."""

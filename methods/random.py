@@ -32,7 +32,8 @@ class Random(Score):
         for counts in trial.reference.rounds:
             lots = draw(trial, tuple(counts))
             trial.masks.keep_counts(counts, lots)
-            trial.train(lr_scale=trial.reference.lr_scale)
+            if trial.reference.retrains:
+                trial.train(lr_scale=trial.reference.lr_scale)
 
     def score(self, trial: Trial) -> Scores:
         sites = tuple(s.name for s in trial.layout.sites if not s.is_input)

@@ -23,7 +23,7 @@ def lenet_300_100(num_classes: int, in_shape: Shape) -> nn.Module:
     )
 
 
-@network(recipe=Recipe(lr=0.05), input_size=28)
+@network(recipe=Recipe(lr=0.025), input_size=28)
 def lenet_5(num_classes: int, in_shape: Shape) -> nn.Module:
     """LeNet-5 as Caffe has it: 20 and 50 5x5 filters, 500 units; 431,080 parameters on MNIST."""
     return nn.Sequential(

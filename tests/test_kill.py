@@ -62,7 +62,7 @@ def test_killed_runs_end_bit_identical(tmp_path: Path) -> None:
     moments = random.Random(20261121)
     kills = resumed = 0
     # Short lives, so that the run is still going at the last kill.
-    while kills < KILLS and kill_after(tmp_path / "killed", moments.uniform(0, seconds / 6), 1):
+    while kills < KILLS and kill_after(tmp_path / "killed", moments.uniform(0, seconds / 9), 1):
         kills += 1
         resumed += bool(list((tmp_path / "killed").glob("phases/progress/*.safetensors")))
     finish(tmp_path / "killed", jobs=1)

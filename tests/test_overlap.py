@@ -10,13 +10,14 @@ from bench.counting import input_columns, reconnected
 from bench.data import Images, Part
 from bench.environment import Machine
 from bench.evaluation import logits_of
-from bench.execute import Bench, execute
+from bench.execute import execute
 from bench.gates import zero
 from bench.plan import make_plan
 from bench.records import Results
 from bench.registry import Registry
 from bench.request import requests
 from bench.sites import layout_of
+from bench.workbench import Bench
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
 

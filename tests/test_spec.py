@@ -10,12 +10,12 @@ from bench.request import requests
 from bench.spec import TrialSpec
 
 FROZEN = {
-    "dense": "2c7eda27c99d",
-    "magnitude 2x": "165db9338120",
-    "magnitude 8x": "af8bf1c46815",
-    "dropnet 2x": "e25ac0c97373",
-    "edropout": "1ed8cf00fdd1",
-    "random 2x": "890a9a32e75a",
+    "dense": "b73087a3c88c",
+    "magnitude 2x": "8a387450d997",
+    "magnitude 8x": "6c3fcd337912",
+    "dropnet 2x": "64f3751f6dd3",
+    "edropout": "be4942a52da6",
+    "random 2x": "bd5e1de57867",
 }
 
 

@@ -48,7 +48,9 @@ def status_command(folder: Path | None, as_json: bool) -> None:
         raise UsageError(f"{results.folder} has no plan: nothing was run there")
     states = {i: results.trial(i).status() for i in planned}
     counts = Counter(states.values())
-    failed = {i: _error(results.trial(i)) for i, state in states.items() if state == "failed"}
+    failed = {
+        i: results.trial(i).error()["error"] for i, state in states.items() if state == "failed"
+    }
     if as_json:
         click.echo(json.dumps({"results": str(results.folder), "trials": len(planned),
                                "counts": counts, "failed": failed}, indent=1))  # fmt: skip
@@ -59,13 +61,6 @@ def status_command(folder: Path | None, as_json: bool) -> None:
             click.echo(f"  {counts[state]:>6} {state}")
     for trial_id, error in failed.items():
         click.echo(f"  {trial_id} {planned[trial_id].label}: {error}")
-
-
-def _error(folder: TrialFolder) -> str:
-    try:
-        return str(folder.error()["error"])
-    except (OSError, ValueError, KeyError):
-        return "its error.json is unreadable"
 
 
 def _kind(name: str) -> Kind:

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import click
 
-from bench.errors import UnknownName, UsageError
+from bench.errors import UsageError
 from bench.records import Results, newest
-
-FORMATS = ("csv", "md", "html", "png", "svg", "pdf", "tex")
 
 
 def report_command(
@@ -21,15 +19,13 @@ def report_command(
 ) -> None:
     """Write the report and print its table."""
     chosen = tuple(dict.fromkeys(f.strip() for f in formats.split(",") if f.strip()))
-    for name in chosen:
-        if name not in FORMATS:
-            raise UnknownName("format", name, FORMATS)
+    from bench.report.write import check_formats, write_report
+
+    check_formats(chosen)
     for folder in results:
         if not (folder / "trials").is_dir():
             raise UsageError(f"{folder} is not a results folder: it has no trials/ in it")
     folders = [Results(f) for f in results] or [newest()]
-    from bench.report.write import write_report
-
     done = write_report(folders, out or folders[0].folder, chosen, baseline)
     for warning in done.warnings:
         click.echo(f"Note: {warning}", err=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bench.errors import UnknownName
+from bench.errors import BenchError, UnknownName, UsageError
 from bench.registry import Registry
 
 PHASES_CAP_BYTES = 20 * 2**30
@@ -88,9 +88,19 @@ def _given(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def _check_data(registry: Registry, plan: Any, todo: Any, data_dir: Path) -> None:
     """Read every data set that will be needed, so that a missing one stops nothing half-way."""
+    from bench.data import check_images
+
     left = {i for chain in todo.chains for i in chain.trials}
     for name in sorted({plan.trials[i].dataset for i in left}):
-        registry.dataset(name).load(data_dir)
+        dataset = registry.dataset(name)
+        try:
+            split = dataset.load(data_dir)
+            for part in (split.train, split.validation, split.test):
+                check_images(part, dataset.shape, dataset.classes, name)
+        except BenchError:
+            raise
+        except Exception as error:  # a user's data set may fail in any way
+            raise UsageError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def _dry_run(plan: Any, results: Any, as_json: bool) -> int:

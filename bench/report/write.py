@@ -54,9 +54,7 @@ def write_report(
         UsageError: no finished trial, an unknown format or baseline, or a folder that cannot be
             written.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise UnknownName("report format", name, FORMATS)
+    check_formats(formats)
     loaded = load(results)
     if loaded.runs.empty:
         raise UsageError(_nothing(results, loaded))
@@ -74,6 +72,17 @@ def write_report(
         raise UsageError(f"The report cannot be written to {out} ({error.strerror})") from error
     checked = checklist_text(checklist(loaded.runs))
     return Report(text, tuple(files), checked, loaded.warnings + _told(loaded))
+
+
+def check_formats(formats: Collection[str]) -> None:
+    """Refuse a format that no report is written in.
+
+    Raises:
+        UnknownName: with the nearest ones there are.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise UnknownName("report format", name, FORMATS)
 
 
 def end_table(results: Results, ids: Collection[str]) -> str:

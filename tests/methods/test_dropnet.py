@@ -469,10 +469,14 @@ class Watch(Callback):
     """Logs every step's gradients and the weights after it."""
 
     def gradients(self, trial: Trial) -> None:
-        trial.log(gradients={n: p.grad.clone() for n, p in trial.model.named_parameters()})
+        trial.events.append(
+            dict(gradients={n: p.grad.clone() for n, p in trial.model.named_parameters()})
+        )
 
     def step(self, trial: Trial, lr: float) -> None:
-        trial.log(weights={n: p.detach().clone() for n, p in trial.model.named_parameters()})
+        trial.events.append(
+            dict(weights={n: p.detach().clone() for n, p in trial.model.named_parameters()})
+        )
 
 
 def logged(trial: Trial, what: str) -> list[dict[str, Tensor]]:

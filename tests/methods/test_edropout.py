@@ -128,14 +128,14 @@ class Watched(Evolution):
 
     def batch(self, trial: Trial, x: Tensor, y: Tensor) -> None:
         super().batch(trial, x, y)
-        trial.log(best=float(self.energies.min()), mean=float(self.energies.mean()),
-                  states=self.states.clone())  # fmt: skip
+        trial.events.append(dict(best=float(self.energies.min()), mean=float(self.energies.mean()),
+                  states=self.states.clone()))  # fmt: skip
 
     def epoch(self, trial: Trial, done: int) -> None:
         super().epoch(trial, done)
-        trial.log(end_of_epoch=done, state=state_of_sites(trial, self.sites), weights={
+        trial.events.append(dict(end_of_epoch=done, state=state_of_sites(trial, self.sites), weights={
             n: p.detach().clone() for n, p in trial.model.named_parameters()
-        })  # fmt: skip
+        }))  # fmt: skip
 
 
 def state_of_sites(trial: Trial, sites: tuple[str, ...]) -> Tensor:
@@ -413,7 +413,9 @@ class Step(Callback):
     """Logs the gradients of a step."""
 
     def gradients(self, trial: Trial) -> None:
-        trial.log(gradients={n: p.grad.clone() for n, p in trial.model.named_parameters()})
+        trial.events.append(
+            dict(gradients={n: p.grad.clone() for n, p in trial.model.named_parameters()})
+        )
 
 
 def dropped_entries(trial: Trial, state: Tensor) -> dict[str, Tensor]:
@@ -601,7 +603,9 @@ def test_check_09_after_the_freeze_masks_stand_still_and_weights_do_not(
 ) -> None:
     monkeypatch.setattr(edropout, "Evolution", Watched)
     trial = make_trial(normed_conv, epochs=6, schedule="constant", lr=0.01)
-    trial.model.register_forward_pre_hook(lambda module, args: trial.log(forward=len(args[0])))
+    trial.model.register_forward_pre_hook(
+        lambda module, args: trial.events.append(dict(forward=len(args[0])))
+    )
     EDropout(freeze=0.5, converged=0.0).prune(trial)
     passes, images = [0], [0]
     ends = []
@@ -619,7 +623,8 @@ def test_check_09_after_the_freeze_masks_stand_still_and_weights_do_not(
     assert images[:6] == [32 * n for n in passes[:6]]
     # The rest are the statistics of the final and of the full network: one pass over the data each.
     assert images[6:] == [2 * 192]
-    assert trial.ledger.cost.images_forward == sum(images)
+    # The pass for the statistics of the whole state is no part of the final network's cost.
+    assert trial.ledger.cost.images_forward == sum(images) - len(trial.setting.train)
     (ended,) = [event for event in trial.events if event.get("event") == "evolution ended"]
     assert ended["rule"] == "epoch 3"
     assert ended["generations"] == 18

@@ -1,0 +1,73 @@
+"""What a process needs to run trials: where results go, names, machine, data, fresh networks."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bench.data import Dataset, Part, shrink_for_smoke
+from bench.environment import Machine
+from bench.errors import UsageError
+from bench.layout import Layout
+from bench.network import about
+from bench.records import Results
+from bench.registry import Registry
+from bench.seeds import derive
+from bench.sites import layout_of
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A data set on the device."""
+
+    dataset: Dataset
+    train: Part
+    validation: Part
+    test: Part
+
+
+@dataclass
+class Bench:
+    """What a process needs to run trials: where results go, names, machine, data."""
+
+    results: Results
+    registry: Registry
+    machine: Machine
+    data_root: Path
+    flags: list[str] = field(default_factory=list)
+    checkpoint_seconds: float = 30.0
+    _parts: dict[tuple[str, str, int | None], Parts] = field(default_factory=dict)
+
+    def parts(self, name: str, budget: str, size: int | None) -> Parts:
+        """Load a data set once per process."""
+        key = (name, budget, size)
+        if key not in self._parts:
+            dataset = self.registry.dataset(name)
+            split = dataset.load(self.data_root)
+            if budget == "smoke":
+                split = shrink_for_smoke(split)
+            three = (
+                Part.of(images, dataset, size, self.machine.device)
+                for images in (split.train, split.validation, split.test)
+            )
+            self._parts[key] = Parts(dataset, *three)
+        return self._parts[key]
+
+
+def build(registry: Registry, model: str, dataset: Dataset, seed: int) -> tuple[nn.Module, Layout]:
+    """Build a network from its seed, on the CPU, and find its layers and units."""
+    maker = registry.model(model)
+    channels, height, width = dataset.shape
+    size = about(maker).input_size
+    shape = (channels, size or height, size or width)
+    torch.manual_seed(derive(seed, "init"))
+    try:
+        network = maker(dataset.classes, shape)
+        layout = layout_of(network, torch.zeros(1, *shape))
+    except Exception as error:  # a user's network may fail in any way
+        first = str(error).partition("\n")[0]
+        raise UsageError(f"{model} cannot be built for {dataset.name} {shape}: {first}") from error
+    if layout.has_convolutions:
+        network.to(memory_format=torch.channels_last)
+    return network, layout
