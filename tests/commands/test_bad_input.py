@@ -35,6 +35,18 @@ def is_one_sentence(err: str) -> bool:
         (["--methods", "edropout", "--set", "edropout.freeze=0"], "above 0 and up to 1"),
         (["--methods", "magnitude", "--set", "magnitude.step=1"], "more than 1"),
         (["--methods", "scratch"], "only follows other trials"),
+        (["--methods", "scr*"], "no trial at all"),
+        (["--methods", ","], "No methods are named"),
+        (["--methods", "dense", "--datasets", ","], "No datasets are named"),
+        (["--methods", "dropnet", "--set", "dropnet.min_keep=inf"], "finite number"),
+        (["--methods", "dropnet", "--set", "dropnet.min_keep=1"], "from 0 to below 1"),
+        (["--methods", "magnitude", "--set", "magnitude.lr_scale=-1"], "factor above 0"),
+        (["--methods", "dense", "--set", "recipe.momentum=-1"], "must be 0 or more"),
+        (["--methods", "dense", "--set", "recipe.epochs=true"], "not a switch"),
+        (["--methods", "dense", "--set", "recipe.full_epochs=7"], "set recipe.epochs"),
+        (["--methods", "dense", "--targets", "1e-12"], "removes nothing"),
+        (["--methods", "dense", "--seeds", "0-10000000"], "at most 100000 at once"),
+        (["--methods", "dense", "--seeds", "99999999999999999999"], "seeds go up to"),
         (["--methods", "dense", "--targets", "1"], "cannot be a target"),
         (["--methods", "dense", "--targets", "-3"], "cannot be a target"),
         (["--methods", "dense", "--targets", "a"], "not a number"),
@@ -142,3 +154,45 @@ def test_an_unreadable_plan_is_named(bench, tmp_path: Path) -> None:
     shell = bench("run", "--methods", "dense", "--models", "fc-20-20", "--budget", "smoke")
     assert shell.code == 2
     assert "plan.json is unreadable" in shell.err
+
+
+def test_a_suite_with_a_block_that_is_no_request_is_named(bench, tmp_path: Path) -> None:
+    for text in (
+        'methods = "dense"\n[[run]]\noptions = 5\n',
+        'methods = "dropnet"\n[options.dropnet]\ndrop = []\n',
+    ):
+        (tmp_path / "odd.toml").write_text(text)
+        shell = bench("run", "odd.toml")
+        assert shell.code == 2
+        assert is_one_sentence(shell.err)
+
+
+@pytest.mark.parametrize("body", ["raise NameError('oops')", "return None", "return {}['x']"])
+def test_a_network_that_cannot_be_built_is_named(bench, tmp_path: Path, body: str) -> None:
+    (tmp_path / "net.py").write_text(f"def build(num_classes, in_shape):\n    {body}\n")
+    shell = bench("run", "--methods", "dense", "--models", "net.py:build")
+    assert shell.code == 2
+    assert "net.py:build cannot be built for mnist-5k" in shell.err
+
+
+def test_a_data_set_that_gives_bad_labels_is_named(bench, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom bench.api import Dataset, Images, Split\n\nclass Mine(Dataset):\n"
+        "    name = 'mine'\n    shape = (1, 8, 8)\n    classes = 2\n    mean = (0.5,)\n    std = (0.5,)\n"
+        "    def load(self, root):\n"
+        "        part = Images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4))\n"
+        "        return Split(part, part, part)\n"
+    )
+    arguments = (
+        "--methods",
+        "dense",
+        "--models",
+        "fc-20-20",
+        "--datasets",
+        "mine",
+        "--plugin",
+        "mine.py",
+    )
+    shell = bench("run", *arguments)
+    assert shell.code == 2
+    assert "a label lies outside 0-1" in shell.err
