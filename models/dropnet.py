@@ -28,7 +28,7 @@ def fc_40_20(num_classes: int, in_shape: Shape) -> nn.Module:
     return _fc(40, 20, num_classes, in_shape)
 
 
-@network(recipe=Recipe(lr=0.1))
+@network(recipe=_RECIPE_A)
 def fc_20_20(num_classes: int, in_shape: Shape) -> nn.Module:
     """DropNet's model A with 20 and 20 units; 16,330 parameters on MNIST."""
     return _fc(20, 20, num_classes, in_shape)
