@@ -32,9 +32,7 @@ def run_command(
     **wanted: Any,
 ) -> int:
     """Plan and run; returns the exit code: 0, or 1 if a trial failed."""
-    from bench.request import (
-        requests,
-    )  # parses the suite before torch is imported: bad input is fast
+    from bench.request import requests  # before torch is imported: bad input is answered fast
 
     registry = Registry(plugins)
     asked = requests(_suite_file(registry, suite), _given(wanted), list(settings))
