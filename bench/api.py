@@ -4,14 +4,23 @@ from bench.callback import Callback
 from bench.counting import reconnected
 from bench.data import (
     Dataset,
+    ImageFiles,
     Images,
     Shape,
     Split,
     check_images,
+    from_each_class,
     stratified,
     with_validation,
 )
-from bench.errors import BenchError, DataDamaged, DataMissing, TrialFailed
+from bench.errors import (
+    BenchError,
+    DataDamaged,
+    DataMissing,
+    TrialFailed,
+    UnknownName,
+    UsageError,
+)
 from bench.evaluation import Evaluation
 from bench.gates import Gates, scoring
 from bench.layout import Layout, Site
@@ -32,6 +41,7 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Gates",
+    "ImageFiles",
     "Images",
     "Layout",
     "Level",
@@ -50,8 +60,12 @@ __all__ = [
     "State",
     "Trial",
     "TrialFailed",
+    "UnknownName",
+    "UsageError",
+    "UsageError",
     "check_images",
     "evaluating",
+    "from_each_class",
     "network",
     "reconnected",
     "scoring",

@@ -50,14 +50,24 @@ def cli() -> None:
     multiple=True,
     type=CommaNames("models"),
     metavar="NAMES",
-    help="Models, or my_net.py:build.  [default: lenet-300-100]",
+    help="Models, torchvision:NAME, or my_net.py:build.  [default: lenet-300-100]",
 )
 @click.option(
     "--datasets",
     multiple=True,
     type=CommaNames("datasets"),
     metavar="NAMES",
-    help="Data sets.  [default: mnist-5k]",
+    help="Data sets, or imagefolder:PATH.  [default: mnist-5k]",
+)
+@click.option(
+    "--weights",
+    metavar="DEFAULT|FILE",
+    help="Start pretrained: torchvision's published weights, or a safetensors file.",
+)
+@click.option(
+    "--coupling",
+    type=click.Choice(["tied", "branch"]),
+    help="Units that are added into one stream: one decision, or each layer's own.  [default: tied]",
 )
 @click.option(
     "--targets",
@@ -110,6 +120,13 @@ def cli() -> None:
     show_default=True,
     type=click.FloatRange(0),
     help="Save an unfinished training at most this often.",
+)
+@click.option(
+    "--resident-gb",
+    default=4.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Data that decodes to more than this is streamed from disk; the numbers are the same.",
 )
 @click.option(
     "--progress",

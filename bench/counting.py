@@ -12,7 +12,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bench.layout import Layer, Layout
+from bench.flow import alive, note_use
+from bench.layout import Layer, Layout, Norm
 
 
 @dataclass(frozen=True)
@@ -60,46 +61,35 @@ def output_side_share(layout: Layout, masks: Mapping[str, Tensor]) -> float:
     loses with a dropped filter is not counted (the released code's rule).
     """
     kept = dense = 0
+    units = layout.units(masks)
     for layer in layout.layers:
-        rows, columns = layer.weight_shape[0], layer.weight_shape[1]
+        rows = layer.weight_shape[0]
         size = _numel(layer.weight_shape)
-        own = masks.get(layer.name)
-        alive_rows = rows if own is None else int(own.sum())
         dense += size + rows * int(layer.has_bias)
-        if len(layer.weight_shape) == 4:
+        if layer.is_convolution:
+            alive_rows = int(units[layer.name].sum()) if layer.name in units else rows
             kept += alive_rows * (size // rows + int(layer.has_bias))
         else:
-            alive = input_columns(layer, masks)
-            alive_columns = columns if alive is None else int(alive.sum())
+            alive = layout.input_columns(layer, masks)
+            alive_columns = layer.n_inputs if alive is None else int(alive.sum())
             kept += rows * alive_columns + rows * int(layer.has_bias)
     return kept / dense
-
-
-def input_columns(layer: Layer, masks: Mapping[str, Tensor]) -> Tensor | None:
-    """Which inputs of a layer live under unit masks, (inputs,); None when nothing says otherwise."""
-    own = masks.get(f"input:{layer.name}")
-    units = None if layer.source is None else masks.get(layer.source)
-    if units is None:
-        return own
-    spread = units.repeat_interleave(layer.columns_per_unit)
-    return spread if own is None else spread & own
 
 
 def reconnected(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the masks with an input switched on wherever two of them cut the network together.
 
-    A layer's inputs are cut by its own input mask and by the units of the layer before. Each keeps
+    A layer's inputs are cut by its own input mask and by the units of the layers before. Each keeps
     something of its own, but a flattened map may lose every input to one or the other: then the
     first input of the first living unit stays.
     """
     mended = dict(masks)
     for layer in layout.layers:
-        own, alive = f"input:{layer.name}", input_columns(layer, masks)
-        if own not in masks or alive is None or layer.source is None or bool(alive.any()):
-            continue
-        unit = int(masks[layer.source].nonzero()[0])
-        mended[own] = masks[own].clone()
-        mended[own][unit * layer.columns_per_unit] = True
+        own = f"input:{layer.name}"
+        fed = alive(layer.inputs, layout.units(masks)) if own in masks else None
+        if fed is not None and bool(fed.any()) and not bool((fed & masks[own]).any()):
+            mended[own] = masks[own].clone()
+            mended[own][int(fed.nonzero()[0])] = True
     return mended
 
 
@@ -109,15 +99,13 @@ class _Network:
     def __init__(self, layout: Layout, masks: Mapping[str, Tensor]) -> None:
         self.layout = layout
         self.masks = masks
+        units = layout.units(masks)
         self.out: dict[str, Tensor] = {}
         self.inputs: dict[str, Tensor] = {}
         for layer in layout.layers:
-            self.out[layer.name] = self._bits(layer.name, layer.weight_shape[0])
-            self.inputs[layer.name] = self._bits(f"input:{layer.name}", layer.weight_shape[1])
-
-    def _bits(self, name: str, size: int) -> Tensor:
-        mask = self.masks.get(name)
-        return torch.ones(size, dtype=torch.bool) if mask is None else mask.cpu().clone()
+            self.out[layer.name] = _bits(units.get(layer.name), layer.weight_shape[0])
+            own = masks.get(f"input:{layer.name}")
+            self.inputs[layer.name] = _bits(own, layer.n_inputs)
 
     @cached_property
     def _weight_masks(self) -> dict[str, Tensor]:
@@ -125,19 +113,21 @@ class _Network:
         return {n: self.masks[f"{n}.weight"].cpu() for n in names if f"{n}.weight" in self.masks}
 
     def columns(self, layer: Layer) -> Tensor:
-        """Which inputs of a layer live: its own input mask and its source's units."""
-        alive = self.inputs[layer.name]
-        if layer.source is not None:
-            alive = alive & self.out[layer.source].repeat_interleave(layer.columns_per_unit)
-        return alive
+        """Which inputs of a layer live: its own input mask and the units that feed it."""
+        fed = alive(layer.inputs, self.out)
+        own = self.inputs[layer.name]
+        return own if fed is None else own & fed
 
     def weights_left(self, layer: Layer, columns: Tensor) -> int:
-        """How many weights of a layer remain between its living outputs and the given inputs."""
+        """Weights whose masks keep them, between living outputs and the given inputs."""
         mask = self._weight_masks.get(layer.name)
         rows = self.out[layer.name]
-        if mask is None:
+        if mask is None and layer.groups == 1:
             return int(rows.sum()) * int(columns.sum()) * _numel(layer.weight_shape[2:])
-        return int(mask[rows][:, columns].sum())
+        pairs = rows[:, None] & by_group(layer, columns)
+        if mask is None:
+            return int(pairs.sum()) * _numel(layer.weight_shape[2:])
+        return int(mask[pairs].sum())
 
     def account(self) -> Account:
         layout = self.layout
@@ -146,50 +136,66 @@ class _Network:
         left = {la.name: self.weights_left(la, self.columns(la)) for la in layout.layers}
         # What the masks alone zero: a unit's own row or column, not what other layers read of it.
         masked = {la.name: self.weights_left(la, self.inputs[la.name]) for la in layout.layers}
-        dead_rows = {la.name: int((~self.out[la.name]).sum()) for la in layout.layers}
-        per_row = {la.name: int(la.has_bias) + self._norm_parameters(la) for la in layout.layers}
-        rows_gone = sum(dead_rows[name] * per_row[name] for name in dead_rows)
+        biases_gone = sum(
+            int((~self.out[la.name]).sum()) for la in layout.layers if la.has_bias
+        ) + sum(self._dead_channels(norm) * len(norm.parameters) for norm in layout.norms)
         weights_dense, weights_kept = sum(weights.values()), sum(left.values())
         return Account(
             params_dense=dense,
-            params_masked=dense - rows_gone - (weights_dense - sum(masked.values())),
-            params_kept=dense - rows_gone - (weights_dense - weights_kept),
+            params_masked=dense - biases_gone - (weights_dense - sum(masked.values())),
+            params_kept=dense - biases_gone - (weights_dense - weights_kept),
             weights_dense=weights_dense,
             weights_kept=weights_kept,
             macs_dense=sum(layer.positions * weights[layer.name] for layer in layout.layers),
             macs_kept=sum(layer.positions * left[layer.name] for layer in layout.layers),
         )
 
-    def _norm_parameters(self, layer: Layer) -> int:
-        """Elements of the BatchNorm affine that one unit owns: 2, or 0 without an affine."""
-        if layer.norm is None:
-            return 0
-        affine = (f"{layer.norm}.weight", f"{layer.norm}.bias")
-        return sum(name in self.layout.parameters for name in affine)
+    def _dead_channels(self, norm: Norm) -> int:
+        lives = alive(norm.channels, self.out)
+        return 0 if lives is None else int((~lives).sum())
 
     def bury_dead_units(self) -> bool:
         """Mark units without incoming or outgoing weights as dead; True if any was found."""
         if not self.layout.sites:
             return False
         found = False
+        needed = {la.name: torch.zeros_like(self.out[la.name]) for la in self.layout.layers}
         for layer in self.layout.layers:
             live = self._live_weights(layer)
             if layer.is_prunable_output:
                 found |= _clear_where(self.out[layer.name], ~live.any(dim=1))
-            used = live.any(dim=0)
+            used = _columns_used(layer, live)
             found |= _clear_where(self.inputs[layer.name], ~used)
-            if layer.source is not None:
-                per_unit = used.view(-1, layer.columns_per_unit).any(dim=1)
-                found |= _clear_where(self.out[layer.source], ~per_unit)
+            note_use(layer.inputs, used, needed)
+        for layer in self.layout.layers:
+            if layer.is_prunable_output:
+                found |= _clear_where(self.out[layer.name], ~needed[layer.name])
         return found
 
     def _live_weights(self, layer: Layer) -> Tensor:
-        """Which (output, input) pairs still have a weight between live ends: (rows, columns)."""
-        live = self.out[layer.name][:, None] & self.columns(layer)[None, :]
+        """Which (output, input of its group) pairs have a weight between live ends."""
+        live = self.out[layer.name][:, None] & by_group(layer, self.columns(layer))
         mask = self._weight_masks.get(layer.name)
         if mask is not None:
             live = live & (mask.flatten(2).any(dim=2) if mask.dim() > 2 else mask)
         return live
+
+
+def _bits(mask: Tensor | None, size: int) -> Tensor:
+    return torch.ones(size, dtype=torch.bool) if mask is None else mask.cpu().clone()
+
+
+def by_group(layer: Layer, columns: Tensor) -> Tensor:
+    """The inputs that each output sees: (1, inputs), or (outputs, inputs of its group)."""
+    if layer.groups == 1:
+        return columns[None, :]
+    per_group = columns.view(layer.groups, layer.weight_shape[1])
+    return per_group.repeat_interleave(layer.weight_shape[0] // layer.groups, dim=0)
+
+
+def _columns_used(layer: Layer, live: Tensor) -> Tensor:
+    """Which inputs (inputs,) some live weight reads."""
+    return live.view(layer.groups, -1, layer.weight_shape[1]).any(dim=1).flatten()
 
 
 def _clear_where(bits: Tensor, dead: Tensor) -> bool:

@@ -1,7 +1,7 @@
-"""Data sets as uint8 tensors that live on the device, split once per data set, never per seed.
+"""Data sets, split once per data set, never per seed; and their parts, cut into batches.
 
-A training image is a row of a tensor; a batch is one `index_select`. The test images are a part
-of their own that no trial ever holds: only `bench.measure` is handed them.
+Whether a part lies on the device or is decoded from files, its batches are the same. The test
+images are a part of their own that no trial ever holds: only `bench.measure` is handed them.
 """
 
 import hashlib
@@ -10,53 +10,58 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from bench.errors import DataDamaged
-from bench.recipe import SMOKE_OTHER_IMAGES, SMOKE_TRAIN_IMAGES
+from bench.augment import Augment, View
+from bench.errors import DataDamaged, DataMissing, TrialFailed
+from bench.images import AnyImages, ImageFiles, Images, Shape
 from bench.seeds import generator
+from bench.splits import (
+    Split,
+    from_each_class,
+    shared_out,
+    shrink_for_smoke,
+    stratified,
+    with_validation,
+)
+from bench.streaming import RESIDENT_BYTES, Source, check_decodable, source_of
 
-Shape = tuple[int, int, int]
-VALIDATION_SHARE = 0.1
-_SPLIT_SEED = 20_260_401
-
-
-@dataclass(frozen=True)
-class Images:
-    """Images (n, channels, height, width) in uint8 and their labels (n,) in int64."""
-
-    x: Tensor
-    y: Tensor
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def take(self, index: Tensor) -> "Images":
-        return Images(self.x.index_select(0, index), self.y.index_select(0, index))
-
-
-@dataclass(frozen=True)
-class Split:
-    """The three disjoint parts of a data set."""
-
-    train: Images
-    validation: Images
-    test: Images
+__all__ = [
+    "AnyImages",
+    "Dataset",
+    "ImageFiles",
+    "Images",
+    "Part",
+    "Shape",
+    "Split",
+    "check_images",
+    "from_each_class",
+    "shared_out",
+    "shrink_for_smoke",
+    "stratified",
+    "with_validation",
+]
 
 
 class Dataset(ABC):
-    """A source of images. A subclass in `datasets/` is a data set; its `name` is what users type."""
+    """A source of images. A subclass in `datasets/` is a data set; its `name` is what users type.
 
-    name: ClassVar[str]
-    shape: ClassVar[Shape]
-    classes: ClassVar[int]
-    mean: ClassVar[tuple[float, ...]]
-    std: ClassVar[tuple[float, ...]]
-    needs_files: ClassVar[bool] = False
+    Attributes:
+        shape, classes: known without any file: networks are built before data is read.
+        augment: what is done to training images unless the recipe says otherwise.
+        crop_share: of the side of a stored image, the centre that evaluation looks at.
+    """
+
+    name: str
+    shape: Shape
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    needs_files: bool = False
+    augment: str = "none"
+    crop_share: float = 1.0
 
     @abstractmethod
     def load(self, root: Path) -> Split:
@@ -72,128 +77,155 @@ class Dataset(ABC):
         return
 
     def verify(self, root: Path) -> None:
-        """Check every file under `root`; raises what `load` raises."""
-        self.load(root)
+        """Check every file under `root`, images included; raises what `load` raises."""
+        split = self.load(root)
+        for images in (split.train, split.validation, split.test):
+            if isinstance(images, ImageFiles):
+                check_decodable(images)
 
 
-def stratified(y: Tensor, sizes: tuple[int, ...], *purpose: str) -> list[Tensor]:
-    """Split positions into parts of the given sizes with each class in proportion.
-
-    Args:
-        y: labels (n,).
-        sizes: how many images each part gets; they need not add up to n.
-        purpose: what the draw is for; the same purpose always gives the same parts.
-
-    Returns:
-        One tensor of ascending positions per size.
-    """
-    shuffled = torch.randperm(len(y), generator=generator(_SPLIT_SEED, *purpose))
-    classes = int(y.max()) + 1 if len(y) else 0
-    left = [shuffled[y[shuffled] == label] for label in range(classes)]
-    parts = []
-    for size in sizes:
-        counts = shared_out(size, [len(members) for members in left])
-        chosen = [members[:count] for members, count in zip(left, counts, strict=True)]
-        left = [members[count:] for members, count in zip(left, counts, strict=True)]
-        parts.append(torch.cat(chosen).sort().values)
-    return parts
-
-
-def shared_out(total: int, sizes: list[int]) -> list[int]:
-    """Share a total out in proportion to sizes, in whole numbers, largest remainders first."""
-    whole = max(1, sum(sizes))
-    parts = [total * size // whole for size in sizes]
-    by_remainder = sorted(range(len(sizes)), key=lambda i: -(total * sizes[i] % whole))
-    for i in by_remainder[: total - sum(parts)]:
-        parts[i] += 1
-    return parts
-
-
-def with_validation(train: Images, test: Images, name: str) -> Split:
-    """Set a stratified tenth of the training images aside for validation."""
-    n_validation = round(len(train) * VALIDATION_SHARE)
-    validation, rest = stratified(train.y, (n_validation, len(train) - n_validation), name)
-    return Split(train.take(rest), train.take(validation), test)
-
-
-def check_images(images: Images, shape: Shape, classes: int, what: str) -> None:
-    """Refuse images that are not what the data set declares.
+def check_images(images: AnyImages, shape: Shape, classes: int, what: str) -> None:
+    """Refuse images that are not what the data set declares; files are only looked for.
 
     Raises:
+        DataMissing: an image file is not there.
         DataDamaged: wrong shape or type, or a label out of range.
     """
-    if images.x.dtype != torch.uint8 or tuple(images.x.shape[1:]) != shape:
-        raise DataDamaged(f"{what}: images are {tuple(images.x.shape[1:])}, expected {shape}")
-    if len(images.x) != len(images.y) or len(images) == 0:
-        raise DataDamaged(f"{what}: {len(images.x)} images but {len(images.y)} labels")
+    if isinstance(images, ImageFiles):
+        found: tuple[int, ...] = images.shape
+        count, is_uint8 = len(images.paths), True
+    else:
+        found, count = tuple(images.x.shape[1:]), len(images.x)
+        is_uint8 = images.x.dtype == torch.uint8
+    if not is_uint8 or found != shape:
+        raise DataDamaged(f"{what}: images are {found}, expected {shape}")
+    if count != len(images.y) or len(images) == 0:
+        raise DataDamaged(f"{what}: {count} images but {len(images.y)} labels")
     if int(images.y.min()) < 0 or int(images.y.max()) >= classes:
         raise DataDamaged(f"{what}: a label lies outside 0-{classes - 1}")
-
-
-def shrink_for_smoke(split: Split) -> Split:
-    """Keep a stratified handful of each part: enough to run, too little to mean anything."""
-
-    def few(images: Images, size: int, part: str) -> Images:
-        return images.take(stratified(images.y, (min(size, len(images)),), "smoke", part)[0])
-
-    return Split(
-        few(split.train, SMOKE_TRAIN_IMAGES, "train"),
-        few(split.validation, SMOKE_OTHER_IMAGES, "validation"),
-        few(split.test, SMOKE_OTHER_IMAGES, "test"),
-    )
+    missing = images.first_missing() if isinstance(images, ImageFiles) else None
+    if missing is not None:
+        raise DataMissing(f"{what}: {missing} is missing; put the file back")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a data set on the device, ready to be cut into normalised float batches."""
+    """One part of a data set, ready to be cut into normalised float batches on the device.
 
-    images: Images
-    mean: Tensor
-    std: Tensor
+    Attributes:
+        y: labels (n,) on the device.
+    """
+
+    source: Source
+    y: Tensor
+    view: View
     size: int | None = None
     channels_last: bool = False
 
     @classmethod
-    def of(cls, images: Images, dataset: Dataset, size: int | None, device: torch.device) -> "Part":
-        """Move images to the device; `size` is the height and width the network wants."""
-        moved = Images(images.x.contiguous().to(device), images.y.to(device))
-        channels = dataset.shape[0]
+    def of(
+        cls,
+        images: AnyImages,
+        dataset: Dataset,
+        size: int | None,
+        device: torch.device,
+        *,
+        resident_bytes: int = RESIDENT_BYTES,
+        workers: int | None = None,
+    ) -> "Part":
+        """Make images ready for a device.
+
+        Args:
+            size: height and width that the network wants; None: as the data set states.
+            resident_bytes: images that take less are kept on the device, others are streamed.
+            workers: processes that decode files; None: chosen by the machine. No batch depends on
+                it, nor on `resident_bytes`.
+        """
+        channels, height, width = dataset.shape
 
         def per_channel(values: tuple[float, ...]) -> Tensor:
             return (torch.tensor(values) * 255).view(1, channels, 1, 1).to(device)
 
-        wanted = None if dataset.shape[1:] == (size, size) else size
-        return cls(moved, per_channel(dataset.mean), per_channel(dataset.std), wanted)
+        window = (round(height * dataset.crop_share), round(width * dataset.crop_share))
+        view = View(
+            stored=(height, width), window=window, size=(size or height, size or width),
+            mean=per_channel(dataset.mean), std=per_channel(dataset.std),
+        )  # fmt: skip
+        wanted = None if (height, width) == (size, size) else size
+        source = source_of(images, device, resident_bytes, workers)
+        return cls(source, images.y.to(device), view, wanted)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.y)
+
+    @property
+    def device(self) -> torch.device:
+        return self.y.device
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of pixels, labels and normalisation: the part's identity in a phase's key."""
+        """SHA-256 of images, labels and normalisation: the part's identity in a phase's key.
+
+        Of image files it takes names and sizes, not pixels. It is the same for a part that is
+        streamed.
+        """
         sha = hashlib.sha256()
-        for tensor in (self.images.x, self.images.y, self.mean, self.std):
+        self.source.identify(sha, self.y)
+        for tensor in (self.view.mean, self.view.std):
             sha.update(tensor.cpu().numpy().tobytes())
-        sha.update(repr((tuple(self.images.x.shape), self.size, self.channels_last)).encode())
+        form = ((len(self), *self.source.shape), self.size, self.channels_last)
+        sha.update(repr(form).encode())
+        if self.view.window != self.view.stored:
+            sha.update(repr(self.view.window).encode())
         return sha.hexdigest()
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return normalised images (b, channels, height, width) and labels (b,)."""
-        x = self.images.x.index_select(0, index).float()
-        x = x.sub_(self.mean).div_(self.std)
-        if self.size is not None:
-            x = interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True)
-        if self.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-        return x, self.images.y.index_select(0, index)
+        return next(self.batches(max(1, len(index)), index))
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Cut the whole part, or the positions in `order`, into batches; the last may be short."""
-        device = self.images.y.device
-        index = torch.arange(len(self), device=device) if order is None else order.to(device)
-        for chunk in torch.split(index, size):
-            yield self.batch(chunk)
+        order = torch.arange(len(self)) if order is None else order
+        chunks = torch.split(order.to(self.source.indexed_on), size)
+        sources = self.source.batches(chunks)
+        for chunk, (store, rows) in zip(chunks, sources, strict=True):
+            yield self._in_layout(self.view.plain(store, rows)), self._labels(chunk)
+
+    def training_batches(
+        self,
+        size: int,
+        order: Tensor,
+        augment: Augment,
+        seed: int,
+        clock: int,
+        start: int = 0,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cut the positions in `order` into augmented batches.
+
+        What is drawn for a batch depends on the seed, the clock and the batch's number alone.
+
+        Args:
+            clock: epochs the network has been trained for.
+            start: number of the first batch to yield, when the earlier ones are done already.
+        """
+        if len(order) == 0:
+            raise TrialFailed("there are no training images; put some into the data set's folder")
+        chunks = torch.split(order.to(self.source.indexed_on), size)[start:]
+        sources = self.source.batches(chunks, self.view.margin if augment.crop else 0)
+        for step, (chunk, (store, rows)) in enumerate(zip(chunks, sources, strict=True), start):
+            draws = generator(seed, "augment", clock, step)
+            if augment == Augment():
+                x = self.view.plain(store, rows)
+            else:
+                x = self.view.augmented(store, rows, augment, draws)
+            yield self._in_layout(x), self._labels(chunk)
 
     def in_layout(self, channels_last: bool) -> "Part":
         """Return the same part with batches in the memory layout the network wants."""
         return replace(self, channels_last=channels_last)
+
+    def _labels(self, chunk: Tensor) -> Tensor:
+        return self.y.index_select(0, chunk.to(self.device))
+
+    def _in_layout(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x

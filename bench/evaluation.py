@@ -50,4 +50,4 @@ def evaluation_of(logits: Tensor, labels: Tensor) -> Evaluation:
 
 def evaluate(model: nn.Module, part: Part, batch_size: int = BATCH_SIZE) -> Evaluation:
     """Evaluate a network in eval mode."""
-    return evaluation_of(logits_of(model, part, batch_size), part.images.y)
+    return evaluation_of(logits_of(model, part, batch_size), part.y)

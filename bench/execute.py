@@ -15,13 +15,14 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bench import fingerprint, measure
+from bench import fingerprint, measure, pretrained
 from bench.errors import BenchError, TrialFailed
 from bench.gates import apply_hard, zero
 from bench.layout import Layout
 from bench.network import about
 from bench.options import method_of
 from bench.phases import PhaseStore
+from bench.pretrained import Fitted
 from bench.recipe import Recipe
 from bench.records import file_digest, sealed, write_json
 from bench.registry import Registry
@@ -80,9 +81,10 @@ def _run(
     write_json(folder / "env.json", bench.machine.record(bench.flags))
     maker = bench.registry.model(spec.model)
     parts = bench.parts(spec.dataset, spec.budget, about(maker).input_size)
-    network, layout = build(bench.registry, spec.model, parts.dataset, spec.seed)
+    network, layout = build(bench.registry, spec.model, parts.dataset, spec.seed, spec.coupling)
+    weights = _weights(bench, spec, network, layout)
     network.to(bench.machine.device)
-    trial = Trial(network, layout, _setting(bench, spec, parts, notify))
+    trial = Trial(network, layout, _setting(bench, spec, parts, weights, notify))
     method = method_of(bench.registry, spec.method, spec.options)
     method.prune(trial)
     trial.close()
@@ -114,7 +116,11 @@ def _run(
 
 
 def _setting(
-    bench: Bench, spec: TrialSpec, parts: Parts, notify: Callable[[int, int], None]
+    bench: Bench,
+    spec: TrialSpec,
+    parts: Parts,
+    weights: Fitted | None,
+    notify: Callable[[int, int], None],
 ) -> Setting:
     recipe = Recipe(**{k: _tuples(v) for k, v in spec.recipe.items()})
     environment = {
@@ -124,6 +130,7 @@ def _setting(
         "train": parts.train.digest,
         "validation": parts.validation.digest,
         "core": fingerprint.of_core(),
+        "coupling": spec.coupling,
         # The forward pass is code: two networks may share every tensor.
         "model": [spec.model, bench.registry.source_of("models", spec.model)],
     }
@@ -137,8 +144,20 @@ def _setting(
         environment=environment,
         checkpoint_seconds=bench.checkpoint_seconds,
         reference=_reference(bench, spec),
+        weights=weights,
         notify=notify,
     )
+
+
+def _weights(bench: Bench, spec: TrialSpec, network: nn.Module, layout: Layout) -> Fitted | None:
+    """The weights that the trial's network starts from, if they were given."""
+    if spec.weights is None:
+        return None
+    if spec.weights.startswith("sha256:") and bench.weights_file is None:
+        raise TrialFailed(f"its weights ({spec.weights}) are not given; add --weights FILE")
+    tensors = pretrained.load(spec.model, spec.weights, bench.weights_file)
+    what = f"the weights {spec.weights} do not fit {spec.model}"
+    return pretrained.fitted(tensors, network, layout, what)
 
 
 def _reference(bench: Bench, spec: TrialSpec) -> Reference | None:
@@ -210,7 +229,7 @@ def _deterministic_cost(trial: Trial) -> dict[str, Any]:
 
 
 def _machine_cost(trial: Trial, seconds: float) -> dict[str, Any]:
-    device = trial.setting.train.images.y.device
+    device = trial.setting.train.device
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 2**20
     else:

@@ -14,23 +14,30 @@ from types import ModuleType
 
 _BY_MODULE: dict[str, str] = {}
 _DECIDES_NUMBERS = [
+    "augment",
     "batchnorm",
     "callback",
-    "chain",
     "counting",
     "data",
+    "flow",
     "gates",
+    "groups",
+    "images",
     "layout",
     "masks",
     "modes",
+    "operations",
     "recipe",
     "resuming",
     "seeds",
     "selection",
     "sites",
+    "splits",
     "states",
+    "streaming",
     "trainer",
     "trial",
+    "wiring",
 ]
 
 

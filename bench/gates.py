@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.counting import input_columns
+from bench.counting import by_group
+from bench.flow import alive
 from bench.layout import Layout
 from bench.masks import Masks
 
@@ -27,21 +28,22 @@ def parameter_masks(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Te
         if name in layout.parameters:
             found[name] = found[name] & mask if name in found else mask
 
-    for name, mask in masks.items():
-        if name in layout.weights:
-            add(name, mask)
-            continue
-        site = layout.site(name)
-        weight = f"{site.module}.weight"
-        rank = len(layout.parameters[weight])
-        if site.is_input:
-            add(weight, mask.view(1, -1, *[1] * (rank - 2)))
-            continue
-        add(weight, mask.view(-1, *[1] * (rank - 1)))
-        add(f"{site.module}.bias", mask)
-        if site.norm is not None:
-            add(f"{site.norm}.weight", mask)
-            add(f"{site.norm}.bias", mask)
+    for name in layout.weights:
+        if name in masks:
+            add(name, masks[name])
+    units = layout.units(masks)
+    for layer in layout.layers:
+        weight, rank = f"{layer.name}.weight", len(layer.weight_shape)
+        if layer.name in units:
+            add(weight, units[layer.name].view(-1, *[1] * (rank - 1)))
+            add(f"{layer.name}.bias", units[layer.name])
+        if f"input:{layer.name}" in masks:
+            add(weight, masks[f"input:{layer.name}"].view(1, -1, *[1] * (rank - 2)))
+    for norm in layout.norms:
+        lives = alive(norm.channels, units)
+        if lives is not None and not bool(lives.all()):
+            for name in norm.parameters:
+                add(name, lives)
     return found
 
 
@@ -111,24 +113,27 @@ class Gates:
         self.layout = layout
         self._values: dict[str, Tensor] = {}
         self._handles: list[Any] = []
+        self._inputs = [site.name for site in layout.sites if site.is_input]
 
     def show(self, masks: Mapping[str, Tensor]) -> None:
         """Put these masks in force; a site that is missing stays open."""
         reference = next(self.model.parameters())
+        units = self.layout.units(masks)
+        shown = {name: alive(channels, units) for name, channels in self.layout.gates.items()}
+        shown |= {n: masks.get(n) for n in self._inputs}
         self._values = {
-            site.name: masks[site.name].to(reference.dtype)
-            for site in self.layout.sites
-            if site.name in masks
+            name: mask.to(reference.device, reference.dtype)
+            for name, mask in shown.items()
+            if mask is not None
         }
 
     def __enter__(self) -> "Gates":
-        for site in self.layout.sites:
-            module = self.model.get_submodule(site.gate)
-            if site.is_input:
-                hook = module.register_forward_pre_hook(self._on_input(site.name))
-            else:
-                hook = module.register_forward_hook(self._on_output(site.name))
-            self._handles.append(hook)
+        for name in self.layout.gates:
+            module = self.model.get_submodule(name)
+            self._handles.append(module.register_forward_hook(self._on_output(name)))
+        for name in self._inputs:
+            module = self.model.get_submodule(name.removeprefix("input:"))
+            self._handles.append(module.register_forward_pre_hook(self._on_input(name)))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -139,14 +144,17 @@ class Gates:
     def _on_output(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
             gate = self._values.get(name)
-            return None if gate is None else output * gate.view(-1, *[1] * (output.dim() - 2))
+            if gate is None:
+                return None
+            # In the output's own type: under autocast a float32 gate would widen all that follows.
+            return output * gate.to(output.dtype).view(-1, *[1] * (output.dim() - 2))
 
         return hook
 
     def _on_input(self, name: str) -> Any:
         def hook(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor] | None:
             gate = self._values.get(name)
-            return None if gate is None else (args[0] * gate,)
+            return None if gate is None else (args[0] * gate.to(args[0].dtype),)
 
         return hook
 
@@ -169,20 +177,20 @@ class Frozen:
         self._follow()
         self._before.clear()
         self._without_state.clear()
-        for name, alive in self._alive.items():
+        for name, lives in self._alive.items():
             parameter = self.model.get_parameter(name)
             if not optimizer.state.get(parameter):
-                self._without_state.append((parameter, alive))
+                self._without_state.append((parameter, lives))
             for tensor in (parameter.data, *moments(optimizer, parameter)):
-                self._before.append((tensor, tensor.clone(), alive))
+                self._before.append((tensor, tensor.clone(), lives))
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Put them back; state that the step created starts at zero for what is dropped."""
-        for tensor, old, alive in self._before:
-            tensor.copy_(torch.where(alive, tensor, old))
-        for parameter, alive in self._without_state:
+        for tensor, old, lives in self._before:
+            tensor.copy_(torch.where(lives, tensor, old))
+        for parameter, lives in self._without_state:
             for moment in moments(optimizer, parameter):
-                moment.copy_(torch.where(alive, moment, torch.zeros_like(moment)))
+                moment.copy_(torch.where(lives, moment, torch.zeros_like(moment)))
 
     def _follow(self) -> None:
         """Recompute what is alive: a weight moves only if both of its ends live."""
@@ -192,11 +200,12 @@ class Frozen:
         layout, touched = self.masks.layout, self.masks.touched
         self._alive = parameter_masks(layout, touched)
         for layer in layout.layers:
-            columns = input_columns(layer, touched)
+            columns = layout.input_columns(layer, touched)
             if columns is None:
                 continue
             name = f"{layer.name}.weight"
-            mask = columns.view(1, -1, *[1] * (len(layer.weight_shape) - 2))
+            mask = by_group(layer, columns)
+            mask = mask.view(*mask.shape, *[1] * (len(layer.weight_shape) - 2))
             self._alive[name] = self._alive[name] & mask if name in self._alive else mask
 
 

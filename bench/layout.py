@@ -1,13 +1,30 @@
-"""What masks need to know of a network: its layers, and the sites where it has units.
+"""What masks need to know of a network: its layers, how they are wired, and where it has units.
 
 A *site* is a group of units that masks speak of. `"conv1"` are the filters of the layer `conv1`, each
-with its bias and its normalisation affine; `"input:fc1"` are the inputs of a linear layer that is fed
-by pixels or by a flattened feature map. The classifier's outputs are never units.
+with its bias and its normalisation affine; where layers are added into one stream and units are
+tied, one site holds the filters of all of them. `"input:fc1"` are the inputs of a linear layer that
+is fed by pixels or by a flattened feature map. The classifier's outputs are never units.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-from torch import fx
+from torch import Tensor, fx
+
+from bench.flow import Flow, alive
+
+Coupling = Literal["tied", "branch"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where a site's post-activation values can be read: a range of one graph node's channels."""
+
+    node: str
+    start: int
+    length: int
+    repeat: int = 1
 
 
 @dataclass(frozen=True)
@@ -15,24 +32,25 @@ class Site:
     """A group of units.
 
     Attributes:
-        name: the producing module's name, or `input:` and the consuming module's.
+        name: the first producing layer's name, or `input:` and the consuming layer's.
         size: number of units.
-        module: the layer whose rows (outputs) or columns (inputs) the units are.
-        norm: the BatchNorm whose affine belongs to the units.
-        gate: the module whose output (for inputs: whose input) a gate multiplies.
-        activation: graph node that holds the post-activation values.
+        modules: the layers whose rows (outputs) or columns (inputs) the units are.
+        readings: where in the graph the units' post-activation values are.
     """
 
     name: str
     size: int
-    module: str
-    norm: str | None = None
-    gate: str = ""
-    activation: str = ""
+    modules: tuple[str, ...]
+    readings: tuple[Reading, ...] = ()
 
     @property
     def is_input(self) -> bool:
         return self.name.startswith("input:")
+
+    @property
+    def module(self) -> str:
+        """The first of `modules`: the only one unless units are tied."""
+        return self.modules[0]
 
 
 @dataclass(frozen=True)
@@ -40,40 +58,95 @@ class Layer:
     """A convolution or linear layer as masks see it.
 
     Attributes:
-        source: the layer that feeds it; None when that is the network's input.
-        columns_per_unit: how many of this layer's inputs one unit of the source becomes (flatten).
         positions: output positions per image: MACs are positions x weights.
-        is_prunable_output: False for the classifier.
+        inputs: what feeds it, channel by channel.
+        groups: 1; as many as there are channels in a depthwise convolution.
+        is_prunable_output: False for the classifier, and where outputs cannot be removed.
     """
 
     name: str
     weight_shape: tuple[int, ...]
     has_bias: bool
     positions: int
-    source: str | None = None
-    columns_per_unit: int = 1
+    inputs: Flow = ()
+    groups: int = 1
     is_prunable_output: bool = False
-    norm: str | None = None
+
+    @property
+    def n_inputs(self) -> int:
+        return self.weight_shape[1] * self.groups
+
+    @property
+    def is_convolution(self) -> bool:
+        return len(self.weight_shape) == 4
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A module with parameters per channel, which die with the channel: a normalisation's affine."""
+
+    name: str
+    channels: Flow
+    parameters: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """All that masks need to know of a network."""
+    """All that masks need to know of a network.
+
+    Attributes:
+        refused: layers whose outputs are no units, each with the reason.
+        gates: modules whose output a gate multiplies, with the channels they put out.
+        coupling: whether layers that are added share one site (`tied`) or have one each (`branch`).
+    """
 
     layers: tuple[Layer, ...]
     sites: tuple[Site, ...]
     parameters: dict[str, tuple[int, ...]] = field(repr=False)
-    why_no_sites: str = ""
+    norms: tuple[Norm, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
+    gates: dict[str, Flow] = field(default_factory=dict, repr=False)
+    coupling: Coupling = "tied"
     graph: fx.GraphModule | None = field(default=None, repr=False, compare=False)
 
     def site(self, name: str) -> Site:
         return next(s for s in self.sites if s.name == name)
 
+    def layer(self, name: str) -> Layer:
+        return next(layer for layer in self.layers if layer.name == name)
+
+    @property
+    def why_no_sites(self) -> str:
+        """In one line why no layer has units; empty if one has."""
+        if any(not site.is_input for site in self.sites):
+            return ""
+        reasons = dict.fromkeys(f"{name}: {why}" for name, why in self.refused.items())
+        return "; ".join(list(reasons)[:3])
+
     @property
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the prunable weights: those of convolutions and linear layers."""
-        return {f"{layer.name}.weight": layer.weight_shape for layer in self.layers}
+        names = {f"{layer.name}.weight": layer.weight_shape for layer in self.layers}
+        # Where two layers share a weight, it has the first one's name.
+        return {name: shape for name, shape in names.items() if name in self.parameters}
 
     @property
     def has_convolutions(self) -> bool:
-        return any(len(layer.weight_shape) == 4 for layer in self.layers)
+        return any(layer.is_convolution for layer in self.layers)
+
+    def units(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Which outputs live, per layer that a unit mask speaks of."""
+        return {
+            module: masks[site.name]
+            for site in self.sites
+            if not site.is_input and site.name in masks
+            for module in site.modules
+        }
+
+    def input_columns(self, layer: Layer, masks: Mapping[str, Tensor]) -> Tensor | None:
+        """Which inputs of a layer live under unit masks, (inputs,); None: all of them."""
+        own = masks.get(f"input:{layer.name}")
+        columns = alive(layer.inputs, self.units(masks))
+        if columns is None:
+            return own
+        return columns if own is None else columns & own

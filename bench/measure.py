@@ -49,8 +49,8 @@ def accuracy(
         The columns, and the logits (n, classes) of both parts by name.
     """
     predictions = {"test": logits_of(model, test), "validation": logits_of(model, validation)}
-    on_test = evaluation_of(predictions["test"], test.images.y)
-    on_validation = evaluation_of(predictions["validation"], validation.images.y)
+    on_test = evaluation_of(predictions["test"], test.y)
+    on_validation = evaluation_of(predictions["validation"], validation.y)
     if not math.isfinite(on_test.loss + on_validation.loss):
         raise TrialFailed("the network's outputs are not finite: its training diverged")
     return _columns(on_test, on_validation, predictions["test"].shape[1]), predictions

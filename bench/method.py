@@ -59,6 +59,10 @@ class Method(ABC):
         """
         return Control()
 
+    def takes_weights(self) -> bool:
+        """Whether a pretrained network is of use to it: it calls `trial.pretrained`."""
+        return False
+
     def impossible(self, *, classes: int, has_sites: bool) -> str:
         """Return why these options cannot work on such a network and data, or an empty string."""
         if self.level == "unit" and not has_sites:
@@ -102,6 +106,9 @@ class Score(Method):
                 trial.restore(theta0)
             if self.retrain != "none":
                 trial.train(lr_scale=self.lr_scale)
+
+    def takes_weights(self) -> bool:
+        return self.start == "pretrained"
 
     def control(self) -> Control:
         """Repeat start and rounds; after rewinding, only the last masks matter."""

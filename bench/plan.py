@@ -3,12 +3,15 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench.errors import UnknownName, UsageError
+from bench.layout import Coupling
 from bench.method import Method
 from bench.network import about
 from bench.options import grid, method_of, non_default, recipe_of
+from bench.pretrained import check_file, identity_of
 from bench.recipe import PROTOCOL_VERSION, Budget
 from bench.registry import Registry
 from bench.request import Request, parse_seeds, parse_targets
@@ -34,6 +37,7 @@ class Plan:
 
     trials: dict[str, TrialSpec] = field(default_factory=dict)
     chains: list[Chain] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _chain_of: dict[str, int] = field(default_factory=dict, repr=False)
 
     def add(self, specs: list[TrialSpec]) -> None:
@@ -68,6 +72,7 @@ def make_plan(registry: Registry, asked: list[Request], threads: int = 1) -> Pla
     checker = _Checker(registry)
     for request in asked:
         cells = list(_cells(registry, request, checker, threads))
+        plan.notes += _unused_weights(request, cells)
         seeds = parse_seeds(request.seeds)
         for seed in seeds:
             for base in _distinct([cell.base for cell in cells]):
@@ -97,14 +102,29 @@ def _cells(
                 "budget": request.budget,
                 "protocol_version": PROTOCOL_VERSION,
                 "threads": threads,
-                "recipe": _recipe(registry, model, request),
+                "recipe": _recipe(registry, model, dataset, request),
+                "coupling": request.coupling,
             }
+            weights = checker.weights(request, model, dataset)
             for method in methods:
                 for options in grid(request.options.get(method, {})):
                     built = method_of(registry, method, options)
-                    checker.check(method, built, model, dataset)
+                    checker.check(method, built, model, dataset, request.coupling)
                     own = targets if built.rate == "target" else (None,)
-                    yield _Cell(method, non_default(built), built, base, own)
+                    own_base = base
+                    if weights and built.takes_weights():
+                        own_base = base | {"weights": weights}
+                    yield _Cell(method, non_default(built), built, own_base, own)
+
+
+def _unused_weights(request: Request, cells: list[_Cell]) -> list[str]:
+    """Say which methods start from initialisation whatever --weights says."""
+    without = dict.fromkeys(c.method for c in cells if "weights" not in c.base)
+    if request.weights is None or not without:
+        return []
+    return [
+        f"--weights {request.weights} is of no use to {', '.join(without)}: trained from scratch"
+    ]
 
 
 def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: str) -> None:
@@ -162,10 +182,13 @@ def _refuse_stray_options(request: Request, methods: list[str]) -> None:
             raise UnknownName("owner of options", owner, [*methods, "recipe"])
 
 
-def _recipe(registry: Registry, model: str, request: Request) -> dict[str, Any]:
-    """The network's recipe at this budget's length, with the user's changes."""
+def _recipe(registry: Registry, model: str, dataset: str, request: Request) -> dict[str, Any]:
+    """The network's recipe at this budget's length, with the data set's augmentation."""
     budget: Budget = request.budget
     base = about(registry.model(model)).recipe.for_budget(budget)
+    augment = registry.dataset(dataset).augment
+    if base.augment == "none":
+        base = dataclasses.replace(base, augment=augment)
     changes = request.options.get("recipe", {})
     for name, value in changes.items():
         if isinstance(value, list) and name != "milestones":
@@ -180,22 +203,35 @@ class _Checker:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self._networks: dict[tuple[str, str], tuple[int, bool, str]] = {}
+        self._networks: dict[tuple[str, str, Coupling], tuple[int, bool, str]] = {}
 
-    def check(self, name: str, method: Method, model: str, dataset: str) -> None:
-        classes, has_sites, why_not = self._network(model, dataset)
+    def check(
+        self, name: str, method: Method, model: str, dataset: str, coupling: Coupling
+    ) -> None:
+        classes, has_sites, why_not = self._network(model, dataset, coupling)
         reason = method.impossible(classes=classes, has_sites=has_sites)
         if reason:
             more = f": {why_not}" if why_not and not has_sites else ""
             raise UsageError(f"{name} cannot prune {model} on {dataset}: {reason}{more}")
 
-    def _network(self, model: str, dataset: str) -> tuple[int, bool, str]:
-        if (model, dataset) not in self._networks:
+    def weights(self, request: Request, model: str, dataset: str) -> str | None:
+        """What the weights asked for are; a file that does not fit the network is refused."""
+        if request.weights is None:
+            return None
+        identity = identity_of(model, request.weights)
+        if identity.startswith("sha256:"):
+            network, layout = build(self.registry, model, self.registry.dataset(dataset), seed=0)
+            check_file(Path(request.weights), network, layout, model)
+        return identity
+
+    def _network(self, model: str, dataset: str, coupling: Coupling) -> tuple[int, bool, str]:
+        key = (model, dataset, coupling)
+        if key not in self._networks:
             source = self.registry.dataset(dataset)
-            _, layout = build(self.registry, model, source, seed=0)
+            _, layout = build(self.registry, model, source, 0, coupling)
             hidden = [s for s in layout.sites if not s.is_input]
-            self._networks[model, dataset] = (source.classes, bool(hidden), layout.why_no_sites)
-        return self._networks[model, dataset]
+            self._networks[key] = (source.classes, bool(hidden), layout.why_no_sites)
+        return self._networks[key]
 
 
 def _distinct(bases: list[dict[str, Any]]) -> list[dict[str, Any]]:

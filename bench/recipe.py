@@ -24,6 +24,8 @@ class Recipe:
         schedule: `constant`; `step`: times `gamma` at each milestone; `cosine`: to 0, per step.
         milestones: shares of the training (0-1) at which a `step` schedule drops, by epoch.
         epochs: length of a `quick` training; `full_epochs` of a `full` one.
+        augment: what is done to training images: `none`, or words such as `flip+crop`. A network
+            leaves it to the data set; `--set recipe.augment=...` overrules both.
         precision: `fp32`, or `bf16` for autocast in the forward pass. Part of the results' identity.
     """
 
@@ -39,6 +41,7 @@ class Recipe:
     epochs: int = 10
     full_epochs: int = 40
     precision: Literal["fp32", "bf16"] = "fp32"
+    augment: str = "none"
 
     def __post_init__(self) -> None:
         positive = {"lr": self.lr, "batch_size": self.batch_size, "epochs": self.epochs}

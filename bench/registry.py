@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,6 +66,12 @@ class Registry:
         """
         if kind == "models" and ".py:" in name:
             return function_in_file(name)
+        if kind == "models" and name.startswith("torchvision:"):
+            return Entry(kind, name, "a network of torchvision", Path("torchvision"),
+                         "builder", "bench.models._torchvision")  # fmt: skip
+        if kind == "datasets" and name.startswith("imagefolder:"):
+            return Entry(kind, name, "your own images", Path(name.removeprefix("imagefolder:")),
+                         "ImageFolder", "bench.datasets.folder")  # fmt: skip
         entries = self.entries(kind)
         if name not in entries:
             raise UnknownName(kind[:-1].replace("dataset", "data set"), name, entries)
@@ -78,7 +85,7 @@ class Registry:
                 continue
             if pattern == "all":
                 matches = list(self.entries(kind))
-            elif any(c in pattern for c in "*?["):
+            elif any(c in pattern for c in "*?[") and ":" not in pattern:
                 matches = fnmatch.filter(self.entries(kind), pattern)
                 if not matches:
                     raise UnknownName(kind[:-1], pattern, self.entries(kind))
@@ -105,19 +112,26 @@ class Registry:
         build = getattr(module, entry.attribute, None)
         if not callable(build):
             raise UsageError(f"{entry.path} has no function {entry.attribute!r}")
+        if name.startswith("torchvision:"):
+            build = build(name.removeprefix("torchvision:"))
         return build  # type: ignore[no-any-return]
 
     def dataset(self, name: str) -> "Dataset":
         from bench.data import Dataset
 
         module, entry = self._load("datasets", name)
-        return _checked(getattr(module, entry.attribute, None), Dataset, entry)()  # type: ignore[type-abstract]
+        found = _checked(getattr(module, entry.attribute, None), Dataset, entry)  # type: ignore[type-abstract]
+        if name.startswith("imagefolder:"):
+            return found(entry.path)  # type: ignore[call-arg]
+        return found()
 
     def source_of(self, kind: Kind, name: str) -> str:
         """Return the hash of the code behind a name, as it was imported."""
         from bench import fingerprint
 
-        return fingerprint.of_module(self._load(kind, name)[0].__name__)
+        code = fingerprint.of_module(self._load(kind, name)[0].__name__)
+        # The code of such a network is in another package.
+        return f"{code}+{version('torchvision')}" if name.startswith("torchvision:") else code
 
     def _load(self, kind: Kind, name: str) -> tuple[ModuleType, Entry]:
         from bench import fingerprint

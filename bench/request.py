@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.errors import UnknownName, UsageError
 
 Budget = Literal["smoke", "quick", "full"]
+Coupling = Literal["tied", "branch"]
 Controls = Literal["none", "default", "all"]
 DEFAULT_MODEL, DEFAULT_DATASET = "lenet-300-100", "mnist-5k"
 MAX_SEED, MAX_SEEDS = 2**31 - 1, 100_000
@@ -32,6 +33,8 @@ class Request(BaseModel):
     seeds: str | int | list[int] = "0-2"
     controls: Controls = "default"
     budget: Budget = "quick"
+    coupling: Coupling = "tied"
+    weights: str | None = None
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 

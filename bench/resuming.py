@@ -26,7 +26,8 @@ def trained(trial: "Trial", key: str, job: Job, callback: Callback | None) -> St
 
     def checkpoint(now: Training) -> None:
         nonlocal last_save
-        setting.notify(now.progress.epoch, job.stop)
+        if now.progress.step == 0:
+            setting.notify(now.progress.epoch, job.stop)
         if time.monotonic() - last_save >= setting.checkpoint_seconds:
             tensors = now.state()
             setting.store.save_progress(key, now.progress.as_json(), tensors)

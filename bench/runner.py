@@ -39,6 +39,8 @@ class Settings:
     plugins: tuple[Path, ...] = ()
     flags: tuple[str, ...] = ()
     checkpoint_seconds: float = 30.0
+    resident_gb: float = 4.0
+    weights_file: Path | None = None
 
     def bench(self) -> Bench:
         machine = Machine(device_named(self.device), self.threads)
@@ -46,7 +48,8 @@ class Settings:
         fingerprint.of_core()  # now: a file edited during the run must not count as what runs
         return Bench(
             Results(self.out), Registry(self.plugins), machine, self.data_root,
-            list(self.flags), self.checkpoint_seconds,
+            list(self.flags), self.checkpoint_seconds, round(self.resident_gb * 2**30),
+            self.weights_file,
         )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What a trial is made of, and the values it hands out: plain records, no behaviour."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bench.data import Part
 from bench.phases import PhaseStore
+from bench.pretrained import Fitted
 from bench.recipe import Recipe
 
 Notify = Callable[[int, int], None]
@@ -54,7 +55,7 @@ class Setting:
     environment: dict[str, Any]
     checkpoint_seconds: float = 30.0
     reference: Reference | None = None
-    weights: Mapping[str, Tensor] | None = None
+    weights: Fitted | None = None
     notify: Notify = lambda done, total: None
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 SCHEMA = 1
 
@@ -19,6 +19,10 @@ class TrialSpec:
             no old result.
         target: compression; None where the rate is emergent or nothing is pruned.
         recipe: the recipe's fields that differ from the general defaults.
+        coupling: whether units that are added into one stream are one decision (`tied`) or each
+            layer's own (`branch`).
+        weights: what a pretrained network is loaded from: a name of torchvision's or the hash of
+            a file; None: it is trained here.
         threads: CPU threads; other numbers than 1 give other bits.
         rates_of: id of the trial whose rates this control follows.
         budget_of: id of the trial whose whole training cost this control spends.
@@ -35,6 +39,8 @@ class TrialSpec:
     budget: str = "quick"
     protocol: str = "common"
     protocol_version: int = 1
+    coupling: Literal["tied", "branch"] = "tied"
+    weights: str | None = None
     threads: int = 1
     rates_of: str | None = None
     budget_of: str | None = None
@@ -68,7 +74,12 @@ class TrialSpec:
         method = f"{self.method}[{options}]" if options else self.method
         target = f" {self.target:g}x" if self.target is not None else ""
         control = f" (control of {self.depends_on[0]})" if self.depends_on else ""
-        return f"{method}{target} {self.model} {self.dataset} seed {self.seed}{control}"
+        more = "".join(f" {v}" for v in (self.weights, self._branches) if v)
+        return f"{method}{target} {self.model}{more} {self.dataset} seed {self.seed}{control}"
+
+    @property
+    def _branches(self) -> str:
+        return "" if self.coupling == "tied" else self.coupling
 
 
 def _default(f: "dataclasses.Field[Any]") -> Any:

@@ -1,5 +1,6 @@
 """The only training loop. Everything a method wants of it is a mask mode or a callback."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import batchnorm
+from bench.augment import Augment
 from bench.callback import Callback, pack, unpack
 from bench.data import Part
 from bench.errors import TrialFailed
@@ -46,9 +48,14 @@ class Cost:
 
 @dataclass
 class Progress:
-    """How far a training is: everything, with the tensors, that a resumed one needs."""
+    """How far a training is: everything, with the tensors, that a resumed one needs.
+
+    Attributes:
+        epoch: epochs done, from the schedule's start; `step`: batches done of the one after.
+    """
 
     epoch: int
+    step: int = 0
     cost: Cost = field(default_factory=Cost)
     log: list[dict[str, Any]] = field(default_factory=list)
     callback: dict[str, Any] = field(default_factory=dict)
@@ -99,6 +106,7 @@ class Training:
     ) -> None:
         self.job, self.model, self.layout, self.masks = job, model, layout, masks
         self.part = part.in_layout(layout.has_convolutions)
+        self.augment = Augment.parse(job.recipe.augment)
         self.callback, self.trial = callback, trial
         self.gates = Gates(model, layout)
         self.masks_at_entry = dict(masks.touched)
@@ -108,6 +116,9 @@ class Training:
             apply_hard(model, masks)
         self.optimizer = self._optimizer()
         self.progress = Progress(epoch=job.start)
+        self._sums = self._new_sums()
+        self._random_states: list[Tensor] = []  # of a resumed epoch: on the CPU, on the GPU
+        self._seconds_before, self._started = 0.0, time.perf_counter()
 
     # -- saving and resuming -----------------------------------------------------------------
 
@@ -122,6 +133,12 @@ class Training:
         plain, more = pack(self.callback)
         self.progress.callback = plain
         self.progress.at_floor = self.masks.at_floor
+        self._count_seconds()
+        if self.progress.step:
+            tensors["epoch/sums"] = self._sums
+            tensors["epoch/random"] = torch.get_rng_state()
+            if self.part.device.type == "cuda":
+                tensors["epoch/random_cuda"] = torch.cuda.get_rng_state(self.part.device)
         return tensors | {f"callback/{k}": v for k, v in more.items()}
 
     def resume(self, progress: Progress, tensors: dict[str, Tensor]) -> None:
@@ -131,6 +148,10 @@ class Training:
         self.masks.load(under("mask/", tensors))
         self.masks.at_floor = progress.at_floor
         unpack(self.callback, progress.callback, under("callback/", tensors))
+        if progress.step:
+            self._sums = tensors["epoch/sums"].to(self.part.device)
+            names = ("epoch/random", "epoch/random_cuda")
+            self._random_states = [tensors[name].cpu() for name in names if name in tensors]
         for name, parameter in self.model.named_parameters():
             saved = under(f"optimizer/{name}/", tensors)
             for key, value in saved.items():
@@ -145,53 +166,86 @@ class Training:
     # -- the loop ----------------------------------------------------------------------------
 
     def run(self, checkpoint: Callable[["Training"], None]) -> None:
-        """Train to the end of the span; `checkpoint` is called after every epoch but the last."""
+        """Train to the end of the span.
+
+        Args:
+            checkpoint: called after every batch and every epoch but the last; it may save `state`.
+        """
         job = self.job
+        self._seconds_before, self._started = self.progress.cost.seconds, time.perf_counter()
         while self.progress.epoch < job.stop:
-            started = time.perf_counter()
             if job.mode == "gate":
                 with self.gates:
-                    line = self._epoch()
+                    line = self._epoch(checkpoint)
             else:
-                line = self._epoch()
+                line = self._epoch(checkpoint)
             self.progress.epoch += 1
+            self.progress.step = 0
             self.progress.cost.epochs += 1
             if self.callback is not None:
                 self.callback.epoch(self.trial, self.progress.epoch)
-            self.progress.cost.seconds += time.perf_counter() - started
+            self._count_seconds()
             self.progress.log.append(line)
             if self.progress.epoch < job.stop:
                 checkpoint(self)
         self._finish()
 
-    def _epoch(self) -> dict[str, Any]:
-        job, done = self.job, self.progress.epoch
+    def _epoch(self, checkpoint: Callable[["Training"], None]) -> dict[str, Any]:
+        job, done, recipe = self.job, self.progress.epoch, self.job.recipe
         clock = job.clock + done - job.start
-        device = self.part.images.y.device
-        torch.manual_seed(derive(job.seed, "global", clock))
         order = torch.randperm(len(self.part), generator=generator(job.seed, "order", clock))
-        if len(order) % job.recipe.batch_size == 1 and batchnorm.has_norms(self.model):
+        if len(order) % recipe.batch_size == 1 and batchnorm.has_norms(self.model):
             order = order[:-1]  # one image has no batch statistics
         hard = HardMask(self.model, self.masks) if job.mode == "hard" else None
         frozen = Frozen(self.model, self.masks) if job.mode == "gate" else None
         self.model.train()
         n = len(order)
-        steps = -(-n // job.recipe.batch_size)
+        steps = -(-n // recipe.batch_size)
+        if self.progress.step == 0:
+            self._sums = self._new_sums()
+        batches = self.part.training_batches(
+            recipe.batch_size, order, self.augment, job.seed, clock, self.progress.step
+        )
+        self._seed_globally(clock)
         lr = 0.0
-        total, right = torch.zeros((), device=device), torch.zeros((), device=device)
-        bad_step = torch.full((), steps, device=device)
-        for step, (x, y) in enumerate(self.part.batches(job.recipe.batch_size, order)):
-            lr = job.lr_scale * job.recipe.lr_at(done + step / steps, job.epochs)
+        for step, (x, y) in enumerate(batches, self.progress.step):
+            lr = job.lr_scale * recipe.lr_at(done + step / steps, job.epochs)
             loss, logits = self._step(x, y, lr, hard, frozen)
-            total += loss * len(y)
-            right += (logits.argmax(1) == y).sum()
-            # The first bad step stays on the device: no host waits inside an epoch.
-            bad_step = torch.where(torch.isfinite(loss), bad_step, bad_step.clamp(max=step))
-        self._refuse_divergence(int(bad_step), steps, done)
+            self._add_up(loss, logits, y, step)
+            if step + 1 < steps:
+                self.progress.step = step + 1
+                checkpoint(self)
+        loss_sum, right, bad_step = self._sums.tolist()
+        self._refuse_divergence(bad_step, done)
         self.progress.cost.images_seen += n
         self.progress.cost.optimizer_steps += steps
-        return {"epoch": done + 1, "lr": lr, "train_loss": float(total) / n,
-                "train_top1": 100 * float(right) / n}  # fmt: skip
+        return {"epoch": done + 1, "lr": lr, "train_loss": loss_sum / n,
+                "train_top1": 100 * right / n}  # fmt: skip
+
+    def _seed_globally(self, clock: int) -> None:
+        """Seed what Dropout draws from; in mid-epoch, go on from where it was."""
+        if not self._random_states:
+            torch.manual_seed(derive(self.job.seed, "global", clock))
+            return
+        torch.set_rng_state(self._random_states[0])
+        if len(self._random_states) > 1:
+            torch.cuda.set_rng_state(self._random_states[1], self.part.device)
+        self._random_states = []
+
+    def _new_sums(self) -> Tensor:
+        """Of an epoch: loss, correct images, and the first step whose loss was not finite."""
+        return torch.tensor([0.0, 0.0, math.inf], dtype=torch.float64, device=self.part.device)
+
+    def _add_up(self, loss: Tensor, logits: Tensor, y: Tensor, step: int) -> None:
+        # All on the device: no host waits inside an epoch.
+        self._sums[0] += loss * len(y)
+        self._sums[1] += (logits.argmax(1) == y).sum()
+        self._sums[2] = torch.where(
+            torch.isfinite(loss), self._sums[2], self._sums[2].clamp(max=step)
+        )
+
+    def _count_seconds(self) -> None:
+        self.progress.cost.seconds = self._seconds_before + time.perf_counter() - self._started
 
     def _step(
         self, x: Tensor, y: Tensor, lr: float, hard: HardMask | None, frozen: Frozen | None
@@ -225,10 +279,10 @@ class Training:
             callback.step(self.trial, lr)
         return loss.detach(), logits.detach()
 
-    def _refuse_divergence(self, bad_step: int, steps: int, epoch: int) -> None:
-        if bad_step < steps:
+    def _refuse_divergence(self, bad_step: float, epoch: int) -> None:
+        if math.isfinite(bad_step):
             raise TrialFailed(
-                f"the training diverged: the loss was not finite at step {bad_step + 1} of epoch "
+                f"the training diverged: the loss was not finite at step {bad_step + 1:g} of epoch "
                 f"{epoch + 1}; try a lower learning rate, such as --set recipe.lr="
                 f"{self.job.recipe.lr / 10:g}"
             )

@@ -40,7 +40,7 @@ class Trial:
         self.layout = layout
         self.setting = setting
         self.loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
-        device = setting.train.images.y.device
+        device = setting.train.device
         self.masks = Masks(layout, device, lambda purpose: generator(setting.seed, purpose))
         self.masks._target = lambda: self.target
         self.ledger = Ledger(setting.store)
@@ -91,12 +91,17 @@ class Trial:
     # -- work --------------------------------------------------------------------------------
 
     def pretrained(self) -> None:
-        """Load the user's weights if there are any; else train from initialisation."""
-        if self.setting.weights is not None:
-            load_model(self.model, dict(self.setting.weights))
-            self._clock = self.epochs
-        else:
+        """Load the user's weights if there are any; else train from initialisation.
+
+        Weights whose classifier is for other classes are trained once, with a fresh classifier.
+        """
+        weights = self.setting.weights
+        if weights is not None:
+            load_model(self.model, weights.tensors)
+        if weights is None or weights.fresh:
             self.train()
+        else:
+            self._clock = self.epochs
 
     def train(
         self,
@@ -238,7 +243,7 @@ class Trial:
         self._take_log(key, record)
         if record["kind"] == "json":
             return record["value"]  # type: ignore[no-any-return]
-        device = self.setting.train.images.y.device
+        device = self.setting.train.device
         return {name: t.to(device) for name, t in tensors.items()}  # type: ignore[return-value]
 
     def _take_log(self, key: str, record: dict[str, Any]) -> None:

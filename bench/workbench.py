@@ -9,12 +9,13 @@ from torch import nn
 from bench.data import Dataset, Part, shrink_for_smoke
 from bench.environment import Machine
 from bench.errors import UsageError
-from bench.layout import Layout
+from bench.layout import Coupling, Layout
 from bench.network import about
 from bench.records import Results
 from bench.registry import Registry
 from bench.seeds import derive
 from bench.sites import layout_of
+from bench.streaming import RESIDENT_BYTES
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Bench:
     data_root: Path
     flags: list[str] = field(default_factory=list)
     checkpoint_seconds: float = 30.0
+    resident_bytes: int = RESIDENT_BYTES
+    weights_file: Path | None = None
     _parts: dict[tuple[str, str, int | None], Parts] = field(default_factory=dict)
 
     def parts(self, name: str, budget: str, size: int | None) -> Parts:
@@ -48,14 +51,18 @@ class Bench:
             if budget == "smoke":
                 split = shrink_for_smoke(split)
             three = (
-                Part.of(images, dataset, size, self.machine.device)
+                Part.of(
+                    images, dataset, size, self.machine.device, resident_bytes=self.resident_bytes
+                )
                 for images in (split.train, split.validation, split.test)
             )
             self._parts[key] = Parts(dataset, *three)
         return self._parts[key]
 
 
-def build(registry: Registry, model: str, dataset: Dataset, seed: int) -> tuple[nn.Module, Layout]:
+def build(
+    registry: Registry, model: str, dataset: Dataset, seed: int, coupling: Coupling = "tied"
+) -> tuple[nn.Module, Layout]:
     """Build a network from its seed, on the CPU, and find its layers and units."""
     maker = registry.model(model)
     channels, height, width = dataset.shape
@@ -64,7 +71,7 @@ def build(registry: Registry, model: str, dataset: Dataset, seed: int) -> tuple[
     torch.manual_seed(derive(seed, "init"))
     try:
         network = maker(dataset.classes, shape)
-        layout = layout_of(network, torch.zeros(1, *shape))
+        layout = layout_of(network, torch.zeros(1, *shape), coupling)
     except Exception as error:  # a user's network may fail in any way
         first = str(error).partition("\n")[0]
         raise UsageError(f"{model} cannot be built for {dataset.name} {shape}: {first}") from error

@@ -13,8 +13,11 @@ class Dense(Method):
     rate: ClassVar[Literal["target", "emergent", "none"]] = "none"
     level: ClassVar[Level] = "none"
 
+    def takes_weights(self) -> bool:
+        return True
+
     def prune(self, trial: Trial) -> None:
-        if trial.reference is None:
+        if trial.reference is None or trial.setting.weights is not None:
             trial.pretrained()
-        else:
+        if trial.reference is not None:
             trial.train(epochs=trial.reference.epochs)

@@ -8,6 +8,8 @@ default here, is learning-rate rewinding (Renda, Frankle & Carbin, ICLR 2020, ar
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from bench.api import Level, Score, Scores, Trial
 
 
@@ -39,7 +41,7 @@ class Magnitude(Score):
                 scores[name] = trial.model.get_parameter(name).detach().abs()
                 continue
             site = trial.layout.site(name)
-            weight = trial.model.get_parameter(f"{site.module}.weight").detach().abs()
-            scores[name] = weight.transpose(0, 1).flatten(1).sum(1) if site.is_input else (
-                weight.flatten(1).sum(1))  # fmt: skip
+            weights = [trial.model.get_parameter(f"{m}.weight").detach() for m in site.modules]
+            units = [(w.transpose(0, 1) if site.is_input else w).flatten(1) for w in weights]
+            scores[name] = torch.stack([u.abs().sum(1) for u in units]).sum(0)
         return scores

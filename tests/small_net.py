@@ -32,8 +32,16 @@ class _Residual(nn.Module):
 
 
 def residual(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
-    """A network that adds: it has weights to prune, but no chain of units."""
+    """A network that adds one layer to another."""
     return _Residual(num_classes, in_shape)
+
+
+def bent(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:
+    """A network whose only hidden units end in a sigmoid, which is not 0 at 0."""
+    pixels = in_shape[0] * in_shape[1] * in_shape[2]
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(pixels, 8), nn.Sigmoid(), nn.Linear(8, num_classes)
+    )
 
 
 def linear(num_classes: int, in_shape: tuple[int, int, int]) -> nn.Module:

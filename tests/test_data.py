@@ -1,6 +1,7 @@
 """Splits, batches and files: what is fixed, what is exact, and what is said of damaged data."""
 
 import gzip
+import hashlib
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from bench.data import (
     Images,
     Part,
     check_images,
+    from_each_class,
     shrink_for_smoke,
     stratified,
     with_validation,
@@ -112,6 +114,23 @@ def test_the_smoke_budget_keeps_a_stratified_handful_of_each_part() -> None:
     assert (len(few.train), len(few.validation), len(few.test)) == (512, 200, 256)
     for part in (few.train, few.validation, few.test):
         assert max(class_counts(part.y, 10)) - min(class_counts(part.y, 10)) <= 1
+
+
+@many
+@given(labels, st.integers(1, 30), st.integers(1, 2))
+def test_each_class_gives_the_same_number_of_images_to_every_draw(
+    y: Tensor, wanted: int, draws: int
+) -> None:
+    parts = from_each_class(y, wanted, draws, "test")
+    assert len(parts) == draws + 1
+    assert sorted(torch.cat(parts).tolist()) == list(range(len(y)))
+    for label in y.unique().tolist():
+        members = int((y == label).sum())
+        for part in parts[:-1]:
+            assert int((y[part] == label).sum()) == min(wanted, members // 3)
+    assert all(part.tolist() == sorted(part.tolist()) for part in parts)
+    again = from_each_class(y, wanted, draws, "test")
+    assert all(torch.equal(one, other) for one, other in zip(parts, again, strict=True))
 
 
 # -- embedded sets ---------------------------------------------------------------------------
@@ -219,7 +238,7 @@ def test_a_batch_is_the_pixels_normalised_per_channel(channels_last: bool) -> No
 def test_batches_cut_the_part_in_order_and_the_last_may_be_short() -> None:
     part = Part.of(colour_images(), Colour(), None, CPU)
     assert [len(y) for _, y in part.batches(4)] == [4, 4, 3]
-    assert torch.equal(torch.cat([y for _, y in part.batches(4)]), part.images.y)
+    assert torch.equal(torch.cat([y for _, y in part.batches(4)]), part.y)
     order = torch.tensor([3, 1, 2, 5, 5])
     x = torch.cat([x for x, _ in part.batches(2, order)])
     assert torch.equal(x, part.batch(order)[0])
@@ -262,6 +281,28 @@ def test_a_digest_tells_pixels_labels_normalisation_and_layout_apart() -> None:
     ]
     assert len({part.digest for part in parts}) == len(parts)
     assert Part.of(colour_images(), Colour(), None, CPU).digest == parts[0].digest
+
+
+def test_the_digest_of_images_in_memory_is_the_one_that_stored_results_have() -> None:
+    part = Part.of(colour_images(), Colour(), None, CPU)
+    sha = hashlib.sha256()
+    mean, std = (torch.tensor(v) * 255 for v in (Colour.mean, Colour.std))
+    for tensor in (colour_images().x, colour_images().y, mean, std):
+        sha.update(tensor.numpy().tobytes())
+    sha.update(b"((11, 3, 6, 6), None, False)")
+    assert part.digest == sha.hexdigest()
+
+
+def test_evaluation_looks_at_the_share_of_the_centre_that_the_data_set_states() -> None:
+    class Cut(Colour):
+        crop_share = 2 / 3
+
+    images = colour_images()
+    x, _ = Part.of(images, Cut(), 4, CPU).batch(torch.arange(11))
+    whole, _ = Part.of(images, Colour(), None, CPU).batch(torch.arange(11))
+    assert torch.equal(x, whole[:, :, 1:5, 1:5])
+    digests = {Part.of(images, d, 4, CPU).digest for d in (Cut(), Colour())}
+    assert len(digests) == 2
 
 
 # -- refusals --------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_a_perfect_model_scores_exactly_100_at_any_batch_size(batch_size: int) -
 def test_one_mistake_in_ten_thousand_is_seen_at_any_batch_size(batch_size: int) -> None:
     labels = labels_of(10_000, 10)
     part = part_of(labels)
-    part.images.y[4321] = (labels[4321] + 1) % 10
+    part.y[4321] = (labels[4321] + 1) % 10
     assert evaluate(ReadsBrightness(10), part, batch_size).top1 == 99.99
 
 

@@ -6,7 +6,7 @@ import torch
 from small_networks import MakeTrial, randomise_norms, small_conv, small_mlp
 
 from bench.batchnorm import estimate
-from bench.counting import input_columns, reconnected
+from bench.counting import reconnected
 from bench.data import Images, Part
 from bench.environment import Machine
 from bench.evaluation import logits_of
@@ -32,7 +32,7 @@ def test_two_masks_never_cut_the_network_together() -> None:
     layout = layout_of(small_conv(), EXAMPLE)
     fc1 = next(layer for layer in layout.layers if layer.name == "fc1")
     masks = {"conv2": bits(8, 5), "input:fc1": bits(32, 0)}  # filter 5 feeds columns 20 to 23
-    alive = input_columns(fc1, masks)
+    alive = layout.input_columns(fc1, masks)
     assert alive is not None
     assert not alive.any()
     mended = reconnected(layout, masks)
@@ -50,7 +50,7 @@ def test_dropping_to_the_floor_leaves_a_path_through_the_network(make_trial: Mak
         scores = {n: torch.rand(trial.masks[n].shape, generator=g) for n in ("conv2", "input:fc1")}
         trial.masks.drop_to(scores, 1e9, "global")
         fc1 = next(layer for layer in trial.layout.layers if layer.name == "fc1")
-        alive = input_columns(fc1, trial.masks.touched)
+        alive = trial.layout.input_columns(fc1, trial.masks.touched)
         assert alive is not None
         assert alive.any()
 

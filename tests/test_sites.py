@@ -9,6 +9,7 @@ from small_networks import randomise_norms, small_conv, small_mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.flow import Flow, layers_of, of_layer, repeated
 from bench.layout import Layer, Layout
 from bench.sites import activations, layout_of
 
@@ -71,13 +72,21 @@ def layer(layout: Layout, name: str) -> Layer:
     return next(la for la in layout.layers if la.name == name)
 
 
+def norms(layout: Layout) -> dict[str, Flow]:
+    return {norm.name: norm.channels for norm in layout.norms}
+
+
+def hidden(layout: Layout) -> dict[str, int]:
+    return {site.name: site.size for site in layout.sites if not site.is_input}
+
+
 # -- what is found ---------------------------------------------------------------------------
 
 
 def test_a_perceptron_has_its_pixels_and_hidden_layers_as_sites() -> None:
     layout = layout_of(small_mlp(), EXAMPLE)
     assert sizes(layout) == {"input:fc1": 64, "fc1": 16, "fc2": 12}
-    assert [la.source for la in layout.layers] == [None, "fc1", "fc2"]
+    assert [layers_of(la.inputs) for la in layout.layers] == [set(), {"fc1"}, {"fc2"}]
     assert [la.is_prunable_output for la in layout.layers] == [True, True, False]
     assert layout.why_no_sites == ""
 
@@ -85,8 +94,8 @@ def test_a_perceptron_has_its_pixels_and_hidden_layers_as_sites() -> None:
 def test_a_convolutional_network_has_filters_and_flattened_maps_as_sites() -> None:
     layout = layout_of(small_conv(), EXAMPLE)
     assert sizes(layout) == {"conv1": 6, "conv2": 8, "input:fc1": 32}
-    assert layer(layout, "fc1").columns_per_unit == 4
-    assert [layout.site(n).norm for n in ("conv1", "conv2")] == ["bn1", "bn2"]
+    assert layer(layout, "fc1").inputs == repeated(of_layer("conv2", 8), 4)
+    assert norms(layout) == {"bn1": of_layer("conv1", 6), "bn2": of_layer("conv2", 8)}
     assert [la.positions for la in layout.layers] == [64, 16, 1]
     assert layout.weights == {
         "conv1.weight": (6, 1, 3, 3), "conv2.weight": (8, 6, 3, 3), "fc1.weight": (4, 32)
@@ -112,16 +121,15 @@ def test_a_convolutional_network_has_filters_and_flattened_maps_as_sites() -> No
 def test_a_functional_network_is_read_however_it_flattens(flat: Flat) -> None:
     layout = layout_of(Functional(flat), EXAMPLE)
     assert sizes(layout) == {"conv1": 5, "conv2": 7, "input:fc1": 28, "fc1": 9}
-    assert layer(layout, "fc1").columns_per_unit == 4
-    assert layer(layout, "fc1").source == "conv2"
+    assert layer(layout, "fc1").inputs == repeated(of_layer("conv2", 7), 4)
 
 
 def test_a_normalisation_belongs_to_its_layer_before_and_after_the_activation() -> None:
     layout = layout_of(Normed(), EXAMPLE)
     assert sizes(layout) == {"conv1": 5, "conv2": 6, "input:fc1": 96}
-    assert [layout.site(n).norm for n in ("conv1", "conv2")] == ["bn1", "bn2"]
-    assert [layout.site(n).gate for n in ("conv1", "conv2")] == ["bn1", "bn2"]
-    assert [layer(layout, n).norm for n in ("conv1", "conv2")] == ["bn1", "bn2"]
+    assert norms(layout) == {"bn1": of_layer("conv1", 5), "bn2": of_layer("conv2", 6)}
+    # Gating conv1 would do nothing that gating its normalisation alone does not.
+    assert layout.gates.keys() == {"bn1", "conv2", "bn2", "fc1"}
 
 
 def test_layers_inside_blocks_are_found_and_one_relu_may_serve_many() -> None:
@@ -142,26 +150,6 @@ def test_looking_for_units_leaves_the_network_as_it_was() -> None:
 
 
 # -- what is refused -------------------------------------------------------------------------
-
-
-class Residual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
-        self.fc = nn.Linear(256, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.a(x))
-        return self.fc((x + self.b(x)).flatten(1))
-
-
-class Concatenated(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.fc = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 3, 3), nn.Linear(180, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(torch.cat([self.a(x), self.b(x)], 1).flatten(1))
 
 
 class SharedLayer(nn.Module):
@@ -230,8 +218,6 @@ class RowByRow(nn.Module):
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (Residual(), r"used 2 times|add"),
-        (Concatenated(), r"used 2 times|cat"),
         (SharedLayer(), r"'b'"),
         (SharedNorm(), r"'norm'"),
         (Grouped(), r"'b' is a grouped convolution"),
@@ -244,7 +230,7 @@ class RowByRow(nn.Module):
         (RowByRow(lambda x: x.view(x.size(0), 4, -1)), r"view|'b'"),
         (RowByRow(lambda x: x.view(-1, 36)), r"view|'b'"),
     ],
-    ids=["residual addition", "concatenation", "shared layer", "shared normalisation",
+    ids=["shared layer", "shared normalisation",
          "grouped convolution", "control flow", "sigmoid function", "sigmoid module",
          "x.flatten(2)", "torch.flatten(x, 2)", "nn.Flatten(2)", "view that keeps channels",
          "view that makes rows of channels"],
@@ -253,7 +239,7 @@ def test_a_network_whose_units_cannot_be_told_apart_says_why_and_keeps_its_weigh
     model: nn.Module, reason: str
 ) -> None:
     layout = layout_of(model, EXAMPLE)
-    assert layout.sites == ()
+    assert hidden(layout) == {}
     assert re.search(reason, layout.why_no_sites)
     assert "\n" not in layout.why_no_sites
     layers = (n for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear))

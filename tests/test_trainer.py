@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from bench.callback import Callback
 from bench.errors import TrialFailed
+from bench.flow import layers_of
 from bench.trainer import Job, Mode, Training
 from bench.trial import Trial
 
@@ -255,7 +256,8 @@ def test_hard_mode_keeps_dropped_units_and_their_moments_at_zero_after_every_ste
         nonlocal looks
         looks += 1
         for site in sites:
-            for owner in filter(None, (site.module, site.norm)):
+            norms = [n.name for n in trial.layout.norms if layers_of(n.channels) == {site.name}]
+            for owner in (site.module, *norms):
                 for parameter in trial.model.get_submodule(owner).parameters():
                     state = training.optimizer.state[parameter]
                     moments = [t for t in state.values() if t.shape == parameter.shape]
@@ -393,6 +395,8 @@ def test_a_unit_that_reopens_goes_on_with_the_momentum_it_had(make_trial: MakeTr
     weights, moments = [], []
 
     def note(now: Training) -> None:
+        if now.progress.step:
+            return
         weights.append(trial.model.fc1.weight[0].clone())
         moments.append(
             now.optimizer.state[trial.model.fc1.weight]["momentum_buffer"][0].clone()

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from bench.callback import Callback
 from bench.errors import TrialFailed
 from bench.gates import apply_hard
+from bench.pretrained import Fitted
 from bench.seeds import generator
 from bench.trial import Trial
 
@@ -782,7 +783,7 @@ def test_truncated_progress_is_forgotten_and_the_training_begins_anew(
 def test_the_users_weights_stand_in_for_the_first_training(make_trial: MakeTrial) -> None:
     given = make_trial(seed=7)
     trial = make_trial()
-    trial.setting = replace(trial.setting, weights=given.model.state_dict())
+    trial.setting = replace(trial.setting, weights=Fitted(given.model.state_dict()))
     trial.pretrained()
     assert_equal(weights_of(trial), weights_of(given))
     assert trial.ledger.cost.epochs == 0

@@ -26,6 +26,7 @@ def run_command(
     retry_failed: bool,
     rerun_changed: bool,
     checkpoint_seconds: float,
+    resident_gb: float,
     progress: str,
     dry_run: bool,
     as_json: bool,
@@ -48,18 +49,18 @@ def run_command(
     folder = out or Path("results") / (Path(suite).stem if suite else "default")
     results = Results(folder)
     if dry_run:
+        _tell(plan.notes)
         return _dry_run(plan, results, as_json)
     workers = jobs_of(jobs, len(plan.chains), threads, device)
     results.create()
     todo = what_is_left(plan, results, registry, retry_failed, rerun_changed)
-    for warning in todo.warnings:
-        click.echo(f"Note: {warning}", err=True)
+    _tell([*plan.notes, *todo.warnings])
     _check_data(registry, plan, todo, data_dir)
     results.add_to_plan(plan.trials)
     if todo.trials == 0:
         return _nothing_to_do(todo, folder, as_json)
     chosen = Settings(folder, data_dir, device, threads, plugins, tuple(sys.argv[1:]),
-                      checkpoint_seconds)  # fmt: skip
+                      checkpoint_seconds, resident_gb, _weights_file(asked))  # fmt: skip
     outcome = sweep(plan, todo, chosen, workers, reporter(progress, as_json))
     _trim_phases(results)
     if not as_json:
@@ -78,6 +79,18 @@ def _suite_file(registry: Registry, suite: str | None) -> Path | None:
     return entries[suite].path
 
 
+def _tell(notes: list[str]) -> None:
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
+
+
+def _weights_file(asked: list[Any]) -> Path | None:
+    files = {Path(r.weights) for r in asked if r.weights and r.weights.endswith(".safetensors")}
+    if len(files) > 1:
+        raise UsageError("One file of weights at a time: this suite names several")
+    return next(iter(files), None)
+
+
 def _given(wanted: dict[str, Any]) -> dict[str, Any]:
     """The flags that the user gave; the others are left to the suite and the defaults."""
     flags = {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items()}
@@ -94,6 +107,8 @@ def _check_data(registry: Registry, plan: Any, todo: Any, data_dir: Path) -> Non
         try:
             split = dataset.load(data_dir)
             for part in (split.train, split.validation, split.test):
+                if part is split.train and len(part) == 0:
+                    continue  # evaluation does without training images
                 check_images(part, dataset.shape, dataset.classes, name)
         except BenchError:
             raise

@@ -17,7 +17,7 @@ INDISTINCT = "not distinguishable"
 _KEYS = (
     "group", "setting", "label", "method", "options", "method_version", "role",
     "control_of_label", "control_of_target", "model", "dataset", "target", "budget", "protocol",
-    "protocol_version", "recipe", "threads", "note",
+    "protocol_version", "recipe", "coupling", "weights", "threads", "note",
 )  # fmt: skip
 _SPREAD = ("mean", "sd", "half_width")
 
@@ -90,7 +90,7 @@ def settings(summary: pd.DataFrame) -> list[Setting]:
         names.add(name)
         differs = ", ".join(
             f"{what.replace('_', ' ')} {changes(first[what]) if what == 'recipe' else first[what]}"
-            for what in ("protocol", "protocol_version", "recipe", "threads")
+            for what in ("protocol", "protocol_version", "recipe", "coupling", "threads")
             if same[what].nunique() > 1
         )
         model, dataset, budget = (str(first[k]) for k in three)

@@ -18,7 +18,7 @@ SMOKE = "SMOKE RUN: not a result"
 IDENTITY = (
     "id", "group", "setting", "label", "method", "options", "method_version", "role",
     "control_of", "control_of_label", "control_of_target", "model", "dataset", "target", "seed",
-    "budget", "protocol", "protocol_version", "recipe", "threads", "device", "unreachable", "note",
+    "budget", "protocol", "protocol_version", "recipe", "coupling", "weights", "threads", "device", "unreachable", "note",
 )  # fmt: skip
 METRICS = (
     "top1", "top3", "top5", "test_loss", "n_test", "validation_top1", "validation_loss",
@@ -29,7 +29,7 @@ METRICS = (
 )  # fmt: skip
 MACHINE_COST = ("train_seconds", "peak_memory_mb")
 _TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
-         "control_of_label", "dataset", "budget", "protocol", "recipe", "device", "note"}  # fmt: skip
+         "control_of_label", "dataset", "budget", "protocol", "recipe", "coupling", "weights", "device", "note"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class _Reader:
         """The name a method has in tables, with options and version where they tell it apart."""
         given = ",".join(f"{k}={v}" for k, v in sorted(spec.options.items()))
         label = f"{spec.method}[{given}]" if given else spec.method
+        label += f" from {spec.weights}" if spec.weights else ""
         return f"{label} v{spec.method_version}" if spec.method in self.several_versions else label
 
     def folder(self, results: Results, ids: Collection[str] | None) -> None:
@@ -183,6 +184,8 @@ def _identity(reader: _Reader, trial_id: str) -> dict[str, Any]:
         "protocol": spec.protocol,
         "protocol_version": spec.protocol_version,
         "recipe": canonical(spec.recipe).decode(),
+        "coupling": spec.coupling,
+        "weights": spec.weights,
         "threads": spec.threads,
         "device": reader.devices[trial_id],
         "note": SMOKE if spec.budget == "smoke" else "",
@@ -209,7 +212,8 @@ def _without_seed(reader: _Reader, spec: TrialSpec) -> dict[str, Any]:
 
 def _setting(spec: TrialSpec) -> dict[str, Any]:
     """What two trials must share to be compared."""
-    names = ("model", "dataset", "budget", "protocol", "protocol_version", "recipe", "threads")
+    names = ("model", "dataset", "budget", "protocol", "protocol_version", "recipe", "threads",
+             "coupling")  # fmt: skip
     return {name: getattr(spec, name) for name in names}
 
 

@@ -60,7 +60,7 @@ def is_one_sentence(err: str) -> bool:
         (["--methods", "dense", "--models", f"{NETS}:bild"], "Did you mean 'build'"),
         (["--methods", "dense", "--models", f"{NETS}:broken"], "cannot be built for mnist-5k"),
         (["--methods", "dropnet", "--models", f"{NETS}:linear"], "it drops units"),
-        (["--methods", "edropout", "--models", f"{NETS}:residual"], "is used 2 times"),
+        (["--methods", "edropout", "--models", f"{NETS}:bent"], "(Sigmoid)"),
         (["--methods", "dense", "--datasets", "fashion"], "bench data fetch fashion"),
         (["--methods", "dense", "--plugin", "nowhere.py"], "there is no such file"),
     ],

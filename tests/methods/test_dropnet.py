@@ -9,10 +9,11 @@ from fractions import Fraction
 
 import pytest
 import torch
-from small_networks import MakeTrial, randomise_norms, small_conv, small_mlp
+from small_networks import Blobs, MakeTrial, randomise_norms, small_conv, small_mlp
 from torch import Tensor, nn
 
 from bench.api import Callback, Images, Masks, Scope, State, Trial
+from bench.data import Part
 from bench.methods.dropnet import DropNet, mean_activation
 from bench.seeds import generator
 from bench.sites import layout_of
@@ -138,7 +139,7 @@ def with_images(trial: Trial, n: int) -> Trial:
     g = torch.Generator().manual_seed(11)
     pixels = torch.randint(0, 256, (n, 1, 8, 8), generator=g, dtype=torch.uint8)
     images = Images(pixels, torch.randint(4, (n,), generator=g))
-    part = dataclasses.replace(trial.setting.train, images=images)
+    part = Part.of(images, Blobs(), None, torch.device("cpu"))
     trial.setting = dataclasses.replace(trial.setting, train=part)
     return trial
 
@@ -154,7 +155,7 @@ def stored_activations(
     copy = build()
     copy.load_state_dict(trial.model.state_dict())
     copy.eval()
-    x = (trial.setting.train.images.x.float() / 255 - 0.5) / 0.25
+    x, _ = next(trial.setting.train.batches(len(trial.setting.train)))
     found = {}
     with torch.no_grad():
         for name, module in copy.named_children():

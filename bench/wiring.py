@@ -1,0 +1,263 @@
+"""Follow channels through a traced network, and say layer by layer which outputs cannot be units.
+
+A unit can be dropped where its being zero makes exactly its own channels zero, everywhere up to the
+layers that read them. What breaks that (a sigmoid, a normalisation over channels, a layer used
+twice, an operation that is not known here) refuses the layers behind it and no others.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from bench import flow as flows
+from bench.flow import CannotFollow, Flow
+from bench.groups import Groups, Signal
+from bench.layout import Coupling, Layer, Norm
+from bench.operations import (
+    ACTIVATIONS,
+    FUNCTIONS,
+    NORMS,
+    PASSING,
+    TENSOR_METHODS,
+    Shape,
+    asks_size,
+)
+
+
+class Wiring:
+    """Walks a traced network from its input to its output.
+
+    After `read`: `inputs` per layer, `norms`, `refused` with reasons, `groups` of layers whose units
+    are one decision, and `gates`.
+    """
+
+    def __init__(
+        self, graph: fx.GraphModule, layers: dict[str, Layer], shapes: dict[str, Shape],
+        coupling: Coupling,
+    ) -> None:  # fmt: skip
+        self.graph, self.layers, self.shapes = graph, layers, shapes
+        self.modules = dict(graph.named_modules())
+        calls = (str(n.target) for n in graph.graph.nodes if n.op == "call_module")
+        self.calls = Counter(calls)
+        weights = Counter(id(self.modules[name].weight) for name in layers)
+        for name in layers:  # two modules with one weight are one layer used twice
+            self.calls[name] = max(self.calls[name], weights[id(self.modules[name].weight)])
+        self.inputs: dict[str, Flow] = {}
+        self.norms: list[Norm] = []
+        self.refused: dict[str, str] = {}
+        self.groups = Groups({n: la.weight_shape[0] for n, la in layers.items()}, coupling)
+        self.gates: dict[str, Flow] = {}
+        self._signals: dict[fx.Node, Any] = {}
+
+    def read(self) -> None:
+        for node in self.graph.graph.nodes:
+            if node.op == "output":
+                for signal in self._arguments(node):
+                    self._refuse(signal.channels, "its outputs are the network's")
+                break
+            self._signals[node] = self._visit(node)
+        self.groups.spread(self.refused)
+
+    # -- nodes -------------------------------------------------------------------------------
+
+    def _visit(self, node: fx.Node) -> Any:
+        """Return the node's signal; None where it is no tensor."""
+        if node.op in ("placeholder", "get_attr"):
+            return self._unknown(node)
+        given = self._arguments(node)
+        if not given:
+            return self._unknown(node)
+        if node.op == "call_module":
+            return self._module(str(node.target), node, given)
+        table: dict[Any, str] = FUNCTIONS if node.op == "call_function" else TENSOR_METHODS
+        role = table.get(node.target)
+        if role is None and asks_size(node):
+            return None
+        try:
+            if role is None:
+                raise CannotFollow(f"{node.name!r} is not known to keep a zero channel at zero")
+            visit: Callable[[fx.Node, list[Signal]], Any] = getattr(self, f"_{role}")
+            return visit(node, given)
+        except CannotFollow as reason:
+            return self._lost(node, given, str(reason))
+
+    def _arguments(self, node: fx.Node) -> list[Signal]:
+        found = []
+        for argument in node.all_input_nodes:
+            signal = self._signals.get(argument)
+            found += [signal] if isinstance(signal, Signal) else list(signal or ())
+        return found
+
+    def _unknown(self, node: fx.Node) -> Signal | None:
+        shape = self.shapes.get(node.name)
+        if shape is None:
+            return None
+        channels = flows.unknown(shape[1] if len(shape) > 1 else 1)
+        return Signal(channels, node.name, channels)
+
+    def _lost(self, node: fx.Node, given: Iterable[Signal], reason: str) -> Signal | None:
+        """Refuse all that flows into a node, and know nothing of what comes out of it."""
+        for signal in given:
+            self._refuse(signal.channels, reason)
+        return self._unknown(node)
+
+    def _refuse(self, channels: Flow, reason: str) -> None:
+        for name in flows.layers_of(channels):
+            self.refused.setdefault(name, reason)
+
+    # -- modules -----------------------------------------------------------------------------
+
+    def _module(self, name: str, node: fx.Node, given: list[Signal]) -> Signal | None:
+        module, (signal, *_) = self.modules[name], given
+        has_parameters = next(module.parameters(), None) is not None
+        if has_parameters and self.calls[name] > 1:
+            if name in self.layers:
+                self.refused.setdefault(name, f"the layer is used {self.calls[name]} times")
+            return self._lost(node, given, f"{name!r} is used {self.calls[name]} times")
+        if name in self.layers:
+            return self._weighted(self.layers[name], node, signal)
+        if isinstance(module, NORMS):
+            return self._norm(name, module, node, signal)
+        if isinstance(module, ACTIVATIONS):
+            return self._activation(node, given)
+        if isinstance(module, PASSING):
+            return signal
+        if isinstance(module, nn.Flatten):
+            try:
+                return self._reshape(node, given)
+            except CannotFollow as reason:
+                return self._lost(node, given, str(reason))
+        kind = type(module).__name__
+        return self._lost(
+            node, given, f"{name!r} ({kind}) is not known to keep a zero channel at zero"
+        )
+
+    def _weighted(self, layer: Layer, node: fx.Node, signal: Signal) -> Signal:
+        if flows.width(signal.channels) != layer.n_inputs or len(self.shapes[node.name]) == 3:
+            self.refused[layer.name] = "it does not read channels"
+            self._refuse(signal.channels, f"{layer.name!r} does not read channels")
+        else:
+            self.inputs[layer.name] = signal.channels
+        self.groups.note(signal)
+        mine = flows.of_layer(layer.name, layer.weight_shape[0])
+        if layer.groups > 1:
+            if layer.weight_shape[0] == layer.groups:
+                self.groups.tie(signal.channels, mine)
+            else:
+                self._refuse(signal.channels, f"{layer.name!r} is a grouped convolution")
+                self.refused[layer.name] = f"it has {layer.groups} groups, which must stay equal"
+        if not self._has_norm_next(node):
+            self.gates[layer.name] = mine
+        return Signal(mine, node.name, mine)
+
+    def _norm(self, name: str, module: nn.Module, node: fx.Node, signal: Signal) -> Signal | None:
+        if next(module.parameters(), None) is None:
+            why = f"{name!r} has no scale to silence a channel with"
+            return self._lost(node, [signal], why)
+        self.norms.append(Norm(name, signal.channels, (f"{name}.weight", f"{name}.bias")))
+        self.gates[name] = signal.channels
+        return Signal(signal.channels, node.name, signal.channels)
+
+    def _has_norm_next(self, node: fx.Node) -> bool:
+        """Whether a normalisation alone reads this output: then it is enough to gate that one."""
+        user = next(iter(node.users), None)
+        if len(node.users) != 1 or user is None or user.op != "call_module":
+            return False
+        name = str(user.target)
+        return isinstance(self.modules[name], NORMS) and self.calls[name] == 1
+
+    # -- operations --------------------------------------------------------------------------
+
+    def _activation(self, node: fx.Node, given: list[Signal]) -> Signal:
+        return Signal(given[0].channels, node.name, given[0].channels)
+
+    def _pass(self, node: fx.Node, given: list[Signal]) -> Signal:
+        return given[0]
+
+    def _add(self, node: fx.Node, given: list[Signal]) -> Signal:
+        found = [self._signals.get(a) for a in node.args if isinstance(a, fx.Node)]
+        terms = [term for term in found if isinstance(term, Signal)]
+        if len(terms) != 2:
+            raise CannotFollow(f"{node.name!r} adds a number")
+        first, second = terms
+        summed = flows.added(first.channels, second.channels)
+        if not self.groups.tie(first.channels, second.channels):
+            for term in (first, second):
+                self.groups.note(term)
+        return Signal(summed, node.name, summed)
+
+    def _cat(self, node: fx.Node, given: list[Signal]) -> Signal:
+        dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+        if dim not in (1, 1 - len(self.shapes[node.name])):
+            raise CannotFollow(f"{node.name!r} does not join channels")
+        listed: Any = node.args[0]
+        parts = [self._signals[part] for part in listed]
+        joined = sum((part.channels for part in parts), ())
+        for part in parts:
+            self.groups.note(part)
+        return Signal(joined, node.name, joined)
+
+    def _reshape(self, node: fx.Node, given: list[Signal]) -> Signal:
+        (signal,) = given
+        before, after = self.shapes[str(node.all_input_nodes[0].name)], self.shapes[node.name]
+        if after == before:
+            return signal
+        if len(after) != 2 or after[0] != 1 or before[0] != 1:  # the example is one image
+            raise CannotFollow(f"{node.name!r} does not flatten an image into one row")
+        flat = flows.repeated(signal.channels, after[1] // flows.width(signal.channels))
+        return Signal(flat, signal.node, signal.seen)
+
+    def _mean(self, node: fx.Node, given: list[Signal]) -> Signal:
+        dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+        if not isinstance(dims, tuple | list) or not {d % 4 for d in dims} <= {2, 3}:
+            raise CannotFollow(f"{node.name!r} is not a mean over positions")
+        return given[0]
+
+    def _pad(self, node: fx.Node, given: list[Signal]) -> Signal:
+        (signal,) = given
+        pads: Any = node.args[1]
+        if node.kwargs.get("value") or len(node.args) > 3 or len(pads) > 6:
+            raise CannotFollow(f"{node.name!r} pads with something else than zeros")
+        before, after = (pads[4], pads[5]) if len(pads) == 6 else (0, 0)
+        padded = (*flows.zeros(before), *signal.channels, *flows.zeros(after))
+        return Signal(padded, node.name, padded)
+
+    def _item(self, node: fx.Node, given: list[Signal]) -> Any:
+        arguments: Any = node.args
+        value, index = self._signals.get(arguments[0]), arguments[1]
+        if isinstance(value, tuple):
+            return value[index]
+        if not isinstance(index, tuple) or len(index) < 2 or index[0] != slice(None):
+            raise CannotFollow(f"{node.name!r} takes out something else than channels")
+        channels, of_channels = given[0].channels, index[1]
+        if of_channels != slice(None):
+            if not isinstance(of_channels, slice):
+                raise CannotFollow(f"{node.name!r} takes out single channels")
+            start, stop, step = of_channels.indices(flows.width(channels))
+            if step != 1:
+                raise CannotFollow(f"{node.name!r} takes every {step}th channel")
+            self.groups.note(given[0])
+            channels = flows.cut(channels, start, stop)
+        return Signal(channels, node.name, channels)
+
+    def _split(self, node: fx.Node, given: list[Signal]) -> Any:
+        dim = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
+        if dim != 1:
+            raise CannotFollow(f"{node.name!r} does not split channels")
+        self.groups.note(given[0])
+        channels = given[0].channels
+        total = flows.width(channels)
+        wanted: Any = node.args[1]
+        by_count = node.target in (torch.chunk, "chunk")
+        if isinstance(wanted, int):
+            size = -(-total // wanted) if by_count else wanted
+            wanted = [min(size, total - start) for start in range(0, total, size)]
+        parts, start = [], 0
+        for size in wanted:
+            part = flows.cut(channels, start, start + size)
+            start += size
+            parts.append(Signal(part, "", ()))
+        return tuple(parts)
