@@ -13,6 +13,14 @@ from bench.listing import KINDS, Kind
 from bench.records import Results, TrialFolder, newest
 from bench.registry import Registry
 
+_BY_FORM = {
+    "models": {
+        "torchvision:NAME": "Any classification network of torchvision, with --weights pretrained.",
+        "my_net.py:build": "Your own: a function build(num_classes, in_shape).",
+    },
+    "datasets": {"imagefolder:PATH": "Your own images: PATH/train/CLASS/*, or PATH/CLASS/*."},
+}
+
 
 def list_command(kind: str, plugins: tuple[Path, ...], as_json: bool) -> None:
     """Print names and what they are; reads files, imports none of them."""
@@ -21,15 +29,20 @@ def list_command(kind: str, plugins: tuple[Path, ...], as_json: bool) -> None:
         rows = [{"name": e.name, "summary": e.summary} for e in entries.values()]
         click.echo(json.dumps(rows, indent=1))
         return
-    width = max(len(name) for name in entries)
-    for name, entry in entries.items():
-        click.echo(f"{name:<{width}}  {entry.summary}")
+    shown = {name: entry.summary for name, entry in entries.items()} | _BY_FORM.get(kind, {})
+    width = max(len(name) for name in shown)
+    for name, summary in shown.items():
+        click.echo(f"{name:<{width}}  {summary}")
 
 
 def show_command(name: str, results: Path | None, plugins: tuple[Path, ...], as_json: bool) -> None:
     """Print all there is about a name, or a trial's record."""
     registry = Registry(plugins)
-    found = [kind for kind in KINDS if name in registry.entries(kind)]
+    found: list[Kind] = [kind for kind in KINDS if name in registry.entries(kind)]
+    if name.startswith("torchvision:") or ".py:" in name:
+        found = ["models"]
+    elif name.startswith("imagefolder:"):
+        found = ["datasets"]
     if found:
         _print(_about(registry, found[0], name), as_json)
         return
@@ -100,7 +113,7 @@ def _trial_facts(folder: TrialFolder) -> dict[str, Any]:
 
 
 def _about(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
-    entry = registry.entries(kind)[name]
+    entry = registry.find(kind, name)
     facts: dict[str, Any] = {kind.removesuffix("s"): name, "about": entry.summary}
     if kind == "methods":
         method = registry.method(name)
@@ -112,13 +125,42 @@ def _about(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
 
         known = about(registry.model(name))
         facts |= {"input_size": known.input_size, "recipe": dataclasses.asdict(known.recipe)}
+        facts |= _wiring(registry, name, known.input_size)
     elif kind == "datasets":
         dataset = registry.dataset(name)
         facts |= {"shape": dataset.shape, "classes": dataset.classes, "mean": dataset.mean,
-                  "std": dataset.std, "needs_files": dataset.needs_files}  # fmt: skip
+                  "std": dataset.std, "needs_files": dataset.needs_files,
+                  "augment": dataset.augment}  # fmt: skip
     else:
         facts["file"] = entry.path.read_text(encoding="utf-8")
     return facts
+
+
+def _wiring(registry: Registry, name: str, side: int | None) -> dict[str, Any]:
+    """What units a network has, layer by layer, and what cannot be dropped with the reason."""
+    import torch
+
+    from bench.counting import count
+    from bench.sites import layout_of
+
+    shape = (1, 28, 28) if side in (None, 28) else (3, side, side)
+    try:
+        network = registry.model(name)(10, shape)
+        layout = layout_of(network, torch.zeros(1, *shape))
+    except Exception as error:  # a user's network may fail in any way
+        first = str(error).partition("\n")[0]
+        raise UsageError(f"{name} cannot be built for 10 classes of {shape}: {first}") from error
+    dense = count(layout, {})
+    site_of = {m: site.name for site in layout.sites if not site.is_input for m in site.modules}
+    layers = {}
+    for layer in layout.layers:
+        site = site_of.get(layer.name)
+        tied = f", tied to {site}" if site not in (None, layer.name) else ""
+        units = f"{layer.weight_shape[0]} units{tied}" if site else "no units"
+        why = f": {layout.refused[layer.name]}" if layer.name in layout.refused else ""
+        layers[layer.name] = f"{'x'.join(map(str, layer.weight_shape))}, {units}{why}"
+    return {"built_for": f"10 classes, images {shape}", "parameters": dense.params_dense,
+            "multiply_adds": dense.macs_dense, "layers": layers}  # fmt: skip
 
 
 def _doc(thing: type) -> str:

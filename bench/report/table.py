@@ -18,7 +18,8 @@ SMOKE = "SMOKE RUN: not a result"
 IDENTITY = (
     "id", "group", "setting", "label", "method", "options", "method_version", "role",
     "control_of", "control_of_label", "control_of_target", "model", "dataset", "target", "seed",
-    "budget", "protocol", "protocol_version", "recipe", "coupling", "weights", "threads", "device", "unreachable", "note",
+    "budget", "protocol", "protocol_version", "recipe", "coupling", "weights", "threads",
+    "device", "unreachable", "note",
 )  # fmt: skip
 METRICS = (
     "top1", "top3", "top5", "test_loss", "n_test", "validation_top1", "validation_loss",
@@ -29,7 +30,8 @@ METRICS = (
 )  # fmt: skip
 MACHINE_COST = ("train_seconds", "peak_memory_mb")
 _TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
-         "control_of_label", "dataset", "budget", "protocol", "recipe", "coupling", "weights", "device", "note"}  # fmt: skip
+         "control_of_label", "dataset", "budget", "protocol", "recipe", "coupling", "weights",
+         "device", "note"}  # fmt: skip
 
 
 @dataclass(frozen=True)
