@@ -54,6 +54,22 @@ def count_effective(layout: Layout, masks: Mapping[str, Tensor]) -> Account:
     return network.account()
 
 
+@dataclass(frozen=True)
+class Live:
+    """What is left of a network after propagating dead units: outputs and inputs, by layer."""
+
+    out: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+
+
+def live_units(layout: Layout, masks: Mapping[str, Tensor]) -> Live:
+    """Return which outputs and inputs of each layer live, on the CPU."""
+    network = _Network(layout, masks)
+    while network.bury_dead_units():
+        pass
+    return Live(network.out, network.inputs)
+
+
 def output_side_share(layout: Layout, masks: Mapping[str, Tensor]) -> float:
     """EDropout's R: the share of parameters kept when only one side of a layer is counted.
 

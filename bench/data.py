@@ -213,10 +213,10 @@ class Part:
         chunks = torch.split(order.to(self.source.indexed_on), size)[start:]
         sources = self.source.batches(chunks, self.view.margin if augment.crop else 0)
         for step, (chunk, (store, rows)) in enumerate(zip(chunks, sources, strict=True), start):
-            draws = generator(seed, "augment", clock, step)
             if augment == Augment():
                 x = self.view.plain(store, rows)
             else:
+                draws = generator(seed, "augment", clock, step)
                 x = self.view.augmented(store, rows, augment, draws)
             yield self._in_layout(x), self._labels(chunk)
 

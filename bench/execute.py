@@ -130,7 +130,6 @@ def _setting(
         "train": parts.train.digest,
         "validation": parts.validation.digest,
         "core": fingerprint.of_core(),
-        "coupling": spec.coupling,
         # The forward pass is code: two networks may share every tensor.
         "model": [spec.model, bench.registry.source_of("models", spec.model)],
     }
@@ -155,7 +154,8 @@ def _weights(bench: Bench, spec: TrialSpec, network: nn.Module, layout: Layout) 
         return None
     if spec.weights.startswith("sha256:") and bench.weights_file is None:
         raise TrialFailed(f"its weights ({spec.weights}) are not given; add --weights FILE")
-    tensors = pretrained.load(spec.model, spec.weights, bench.weights_file)
+    file = bench.weights_file if spec.weights.startswith("sha256:") else None
+    tensors = pretrained.load(spec.model, spec.weights, file)
     what = f"the weights {spec.weights} do not fit {spec.model}"
     return pretrained.fitted(tensors, network, layout, what)
 

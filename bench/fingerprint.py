@@ -23,6 +23,7 @@ _DECIDES_NUMBERS = [
     "gates",
     "groups",
     "images",
+    "job",
     "layout",
     "masks",
     "modes",

@@ -62,44 +62,45 @@ def zero(model: nn.Module, layout: Layout, masks: Mapping[str, Tensor]) -> None:
 
 
 class HardMask:
-    """Keeps dropped weights and their optimiser state at zero, step after step."""
+    """Keeps dropped weights and their optimiser state at zero, step after step.
+
+    Zeroed weights without gradient stay zero, and so do their momentum, averages and decay: one
+    product a step is enough.
+    """
 
     def __init__(self, model: nn.Module, masks: Masks) -> None:
         self.model, self.masks = model, masks
-        self._parameters: list[nn.Parameter] = []
-        self._products: list[Tensor] = []
-        self._targets: list[Tensor] = []
+        self._pairs: list[tuple[nn.Parameter, Tensor]] = []
         self._version = -1
 
-    def follow(self) -> None:
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Take up masks that have changed since the last step."""
         if self._version == self.masks.version:
             return
         apply_hard(self.model, self.masks)
         self._version = self.masks.version
-        named = parameter_masks(self.masks.layout, self.masks.touched)
-        self._parameters = [self.model.get_parameter(name) for name in named]
-        # Float masks in the parameter's own memory layout: one fast loop per step.
-        self._products = [
-            torch.empty_like(p.data).copy_(mask.expand_as(p))
-            for p, mask in zip(self._parameters, named.values(), strict=True)
-        ]
-        self._targets = []
+        self._pairs = []
+        for name, mask in parameter_masks(self.masks.layout, self.masks.touched).items():
+            parameter = self.model.get_parameter(name)
+            # A float mask in the parameter's own memory layout: one fast loop per step.
+            product = torch.empty_like(parameter.data).copy_(mask.expand_as(parameter))
+            self._pairs.append((parameter, product))
+            for moment in moments(optimizer, parameter):
+                moment.mul_(product)
 
-    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if not self._parameters:
-            return
-        if not self._targets:  # the optimiser has no state before its first step
-            pairs = [(p.data, product) for p, product in zip(self._parameters, self._products,
-                                                             strict=True)]  # fmt: skip
-            pairs += [
-                (moment, product)
-                for p, product in zip(self._parameters, self._products, strict=True)
-                for moment in moments(optimizer, p)
-            ]
-            self._targets = [tensor for tensor, _ in pairs]
-            self._products = [product for _, product in pairs]
-        torch._foreach_mul_(self._targets, self._products)
+    def before_step(self) -> None:
+        """Take the gradients of dropped weights away."""
+        pairs = [(p.grad, product) for p, product in self._pairs if p.grad is not None]
+        if pairs:
+            gradients, products = zip(*pairs, strict=True)
+            torch._foreach_mul_(gradients, products)
+
+    def again(self) -> None:
+        """Zero dropped weights once more, where something else may have written into them."""
+        if self._pairs:
+            weights = [parameter.data for parameter, _ in self._pairs]
+            torch._foreach_mul_(weights, [product for _, product in self._pairs])
+            torch._foreach_add_(weights, 0.0)  # w * 0 is -0.0 for a negative w
 
 
 class Gates:

@@ -1,9 +1,10 @@
 """Which layers' units are one decision, and where in the graph their activations stand."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.flow import Flow
-from bench.layout import Coupling, Reading
+from bench.layout import Reading
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Groups:
         readings: per layer the places where another layer, or an addition, reads its units.
     """
 
-    def __init__(self, sizes: dict[str, int], coupling: Coupling) -> None:
-        self.sizes, self.coupling = sizes, coupling
+    def __init__(self, sizes: dict[str, int], reads_sums: bool) -> None:
+        """Take layers and their numbers of outputs; `reads_sums`: also where others add to a unit."""
+        self.sizes, self.reads_sums = sizes, reads_sums
         self.order = {name: place for place, name in enumerate(sizes)}
         self.readings: dict[str, list[Reading]] = {}
         self._first: dict[str, str] = {}
@@ -41,8 +43,6 @@ class Groups:
 
     def tie(self, first: Flow, second: Flow) -> bool:
         """Make one decision of the units that meet here, if whole layers do; False if not."""
-        if self.coupling != "tied":
-            return False
         one, other = self._spanning(first), self._spanning(second)
         if not one or not other:
             return False
@@ -63,8 +63,8 @@ class Groups:
         """A layer reads this: what stands here are the activations of the units behind it."""
         whole = self._spanning(signal.seen)
         if whole and len({s.repeat for s in signal.seen}) == 1:
-            alone = all(len(s.sources) == 1 for s in signal.seen)
-            if alone or self.coupling == "tied":
+            everybody = {name for s in signal.seen for name, _ in s.sources}
+            if self.reads_sums or self._are_one(everybody):
                 repeat = signal.seen[0].repeat
                 self._read_at(whole, Reading(signal.node, 0, self.sizes[whole[0]], repeat))
             return
@@ -72,8 +72,12 @@ class Groups:
         for segment in signal.seen:
             reading = Reading(signal.node, place, segment.length, segment.repeat)
             place += segment.width
-            if len(segment.sources) == 1 or self.coupling == "tied":
-                self._read_at(self._spanning((segment,)), reading)
+            names = self._spanning((segment,))
+            if len(segment.sources) == len(names) and self._are_one(names):
+                self._read_at(names, reading)
+
+    def _are_one(self, names: Iterable[str]) -> bool:
+        return len({self.first_of(name) for name in names}) == 1
 
     def _read_at(self, names: list[str], reading: Reading) -> None:
         for name in names:

@@ -94,12 +94,12 @@ def decode(path: Path, side: int) -> np.ndarray:
     return np.asarray(square).transpose(2, 0, 1)
 
 
-def decode_all(root: Path, names: Sequence[str], side: int) -> Tensor:
-    """Decode files into one tensor (n, 3, side, side)."""
+def decode_all(root: Path, names: Sequence[str], side: int) -> np.ndarray:
+    """Decode files into one array (n, 3, side, side)."""
     x = np.empty((len(names), 3, side, side), dtype=np.uint8)
     for row, name in zip(x, names, strict=True):
         row[:] = decode(root / name, side)
-    return torch.from_numpy(x)
+    return x
 
 
 def _centre_square(image: Image.Image, side: int) -> Image.Image:

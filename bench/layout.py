@@ -13,6 +13,7 @@ from typing import Literal
 from torch import Tensor, fx
 
 from bench.flow import Flow, alive
+from bench.operations import Role
 
 Coupling = Literal["tied", "branch"]
 
@@ -97,6 +98,8 @@ class Layout:
     Attributes:
         refused: layers whose outputs are no units, each with the reason.
         gates: modules whose output a gate multiplies, with the channels they put out.
+        channels, roles: of each node of the graph that is a tensor, what its channels are, and
+            of each node what it does to them.
         coupling: whether layers that are added share one site (`tied`) or have one each (`branch`).
     """
 
@@ -108,6 +111,8 @@ class Layout:
     gates: dict[str, Flow] = field(default_factory=dict, repr=False)
     coupling: Coupling = "tied"
     graph: fx.GraphModule | None = field(default=None, repr=False, compare=False)
+    channels: dict[str, Flow] = field(default_factory=dict, repr=False)
+    roles: dict[str, Role] = field(default_factory=dict, repr=False)
 
     def site(self, name: str) -> Site:
         return next(s for s in self.sites if s.name == name)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from bench.errors import TrialFailed
+from bench.job import Cost
 from bench.phases import PhaseStore, Stored
-from bench.trainer import Cost
 
 
 @dataclass

@@ -1,36 +1,44 @@
 """What a traced operation does to channels, and the tracer that stops where torch's modules begin."""
 
 import operator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+Shape = tuple[int, ...]
+Role = Literal["given", "layer", "norm", "activation", "pass", "add", "mul", "cat", "reshape", "mean",
+               "pad", "item", "split", "size", "opaque"]  # fmt: skip
+
 # Elementwise and zero-preserving, or over positions only: a channel that is 0 before is 0 after.
-ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh,
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh,
                 nn.Hardswish, nn.Hardtanh, nn.Softsign, nn.PReLU)  # fmt: skip
-PASSING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout,
+_PASSING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout,
             nn.Dropout2d, nn.Identity, nn.Upsample, nn.ZeroPad2d)  # fmt: skip
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm2d)
-FUNCTIONS: dict[Any, str] = {
+_FUNCTIONS: dict[Any, Role] = {
     **dict.fromkeys((F.relu, F.relu6, F.leaky_relu, F.gelu, F.silu, F.elu, F.hardswish, F.mish,
                      torch.relu, torch.tanh, torch.abs), "activation"),
     **dict.fromkeys((F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d,
                      F.dropout, F.dropout2d, F.interpolate, torch.max_pool2d), "pass"),
     **dict.fromkeys((operator.add, operator.iadd, torch.add), "add"),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul), "mul"),
     **dict.fromkeys((torch.cat, torch.concat), "cat"),
     **dict.fromkeys((torch.flatten, torch.reshape, torch.squeeze), "reshape"),
     **dict.fromkeys((torch.chunk, torch.split), "split"),
     torch.mean: "mean", F.pad: "pad", operator.getitem: "item",
 }  # fmt: skip
-TENSOR_METHODS = {
+_TENSOR_METHODS: dict[Any, Role] = {
     **dict.fromkeys(("relu", "relu_", "tanh", "abs"), "activation"), "contiguous": "pass",
-    **dict.fromkeys(("add", "add_"), "add"),
+    **dict.fromkeys(("add", "add_"), "add"), **dict.fromkeys(("mul", "mul_"), "mul"),
     **dict.fromkeys(("flatten", "view", "reshape", "squeeze"), "reshape"), "mean": "mean",
     **dict.fromkeys(("chunk", "split"), "split"),
 }  # fmt: skip
-Shape = tuple[int, ...]
+_MODULES: tuple[tuple[Any, Role], ...] = (
+    ((nn.Conv2d, nn.Linear), "layer"), (NORMS, "norm"), (_ACTIVATIONS, "activation"),
+    (_PASSING, "pass"), (nn.Flatten, "reshape"),
+)  # fmt: skip
 
 
 class LeafTracer(fx.Tracer):
@@ -56,11 +64,26 @@ def shapes_of(graph: fx.GraphModule, example: Tensor) -> dict[str, Shape]:
     return shapes
 
 
-def asks_size(node: fx.Node) -> bool:
+def role_of(node: fx.Node, modules: dict[str, nn.Module]) -> Role:
+    """What a node does to channels; `opaque` where it is not known."""
+    if node.op in ("placeholder", "get_attr"):
+        return "given"
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        if isinstance(module, nn.Hardtanh) and not module.min_val <= 0 <= module.max_val:
+            return "opaque"
+        return next((role for kinds, role in _MODULES if isinstance(module, kinds)), "opaque")
+    if getattr(node.target, "__name__", "") == "stochastic_depth":  # torchvision's
+        return "pass"
+    table: dict[Any, Role] = _FUNCTIONS if node.op == "call_function" else _TENSOR_METHODS
+    return table.get(node.target) or ("size" if _asks_size(node) else "opaque")
+
+
+def _asks_size(node: fx.Node) -> bool:
     """Whether a node only computes with sizes: x.size(0), x.shape[0], len(x)."""
     if node.op == "call_method":
         return node.target in ("size", "dim", "numel")
-    return node.target is getattr and str(node.args[1]) == "shape"
+    return node.target is getattr and str(node.args[1]) in ("shape", "device", "dtype", "ndim")
 
 
 def writes_into(user: fx.Node, node: fx.Node) -> bool:
@@ -71,5 +94,22 @@ def writes_into(user: fx.Node, node: fx.Node) -> bool:
         return bool(getattr(owner.get_submodule(str(user.target)), "inplace", False))
     if user.op == "call_method":
         return str(user.target).endswith("_") and user.args[0] is node
-    in_place = user.target is operator.iadd and user.args[0] is node
+    in_place = user.target in (operator.iadd, operator.imul) and user.args[0] is node
     return in_place or bool(user.kwargs.get("inplace", False))
+
+
+def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
+    """An argument of a call, given by its place or by its name."""
+    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+
+
+def split_sizes(node: fx.Node, total: int) -> list[int]:
+    """How many channels each part of torch.split or torch.chunk gets."""
+    by_count = node.target in (torch.chunk, "chunk")
+    wanted = argument(node, 1, "chunks" if by_count else "split_size_or_sections")
+    if wanted is None:
+        wanted = argument(node, 1, "split_size")
+    if not isinstance(wanted, int):
+        return list(wanted)
+    size = -(-total // wanted) if by_count else wanted
+    return [min(size, total - start) for start in range(0, total, size)]

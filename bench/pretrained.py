@@ -1,6 +1,7 @@
 """Weights that a network starts from: torchvision's published ones, or a safetensors file."""
 
 import hashlib
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +78,10 @@ def load(model: str, identity: str, file: Path | None) -> dict[str, Tensor]:
     name = model.removeprefix(TORCHVISION)
     try:
         return _torchvision.weights_of(name, identity)[1]()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        first = str(error).partition("\n")[0]
         raise UsageError(
-            f"The weights {identity} of {model} cannot be downloaded ({error}); put the file into "
+            f"The weights {identity} of {model} cannot be downloaded ({first}); put the file into "
             "torch's hub cache, or give --weights FILE.safetensors"
         ) from error
 
@@ -115,15 +117,18 @@ def _fresh(
 ) -> tuple[str, ...]:
     own = {k: tuple(v.shape) for k, v in network.state_dict().items()}
     counters = {k for k in own if k.endswith("num_batches_tracked")}
-    for name in own.keys() - shapes.keys() - counters:
-        raise UsageError(f"{what}: the tensor {name!r} is missing")
-    for name in shapes.keys() - own.keys():
-        raise UsageError(f"{what}: the network has no tensor {name!r}")
+    for name in own:
+        if name not in shapes and name not in counters:
+            raise UsageError(f"{what}: the tensor {name!r} is missing")
+    for name in shapes:
+        if name not in own:
+            raise UsageError(f"{what}: the network has no tensor {name!r}")
     other = tuple(name for name in own if name in shapes and shapes[name] != own[name])
     last = layout.layers[-1].name
+    classifier = tuple(n for n in (f"{last}.weight", f"{last}.bias") if n in own)
     for name in other:
-        if name not in (f"{last}.weight", f"{last}.bias"):
+        if name not in classifier:
             raise UsageError(
                 f"{what}: {name!r} has the shape {shapes[name]}, the network's is {own[name]}"
             )
-    return other
+    return classifier if other else ()

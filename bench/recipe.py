@@ -5,6 +5,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.augment import Augment
+
 Optimizer = Literal["sgd", "adam", "adadelta"]
 Schedule = Literal["constant", "step", "cosine"]
 Budget = Literal["smoke", "quick", "full"]
@@ -50,6 +52,7 @@ class Recipe:
                 raise ValueError(f"recipe.{name} is {value}, but must be above 0")
         if self.momentum < 0 or self.weight_decay < 0 or self.gamma <= 0:
             raise ValueError("recipe.momentum and weight_decay must be 0 or more, gamma above 0")
+        Augment.parse(self.augment)
         if not all(0 < m < 1 for m in self.milestones):
             raise ValueError(f"recipe.milestones are {self.milestones}, but are shares within 0-1")
 

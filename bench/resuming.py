@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bench.callback import Callback, pack
+from bench.job import Job, Progress
 from bench.phases import Stored
-from bench.trainer import Job, Progress, Training
+from bench.trainer import Training
 
 if TYPE_CHECKING:
     from bench.trial import Trial

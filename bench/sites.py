@@ -29,7 +29,10 @@ def layout_of(model: nn.Module, example: Tensor, coupling: Coupling = "tied") ->
     try:
         with evaluating(model):  # functional dropout writes the flag of this moment into the graph
             graph = fx.GraphModule(model, LeafTracer().trace(model))
-            wiring = Wiring(graph, layers, shapes_of(graph, example), coupling)
+            shapes = shapes_of(graph, example)
+            for node in graph.graph.nodes:
+                node.meta["shape"] = shapes.get(node.name)
+            wiring = Wiring(graph, layers, shapes, coupling)
             wiring.read()
     except Exception as error:  # tracing runs the user's forward: anything may come out of it
         first = str(error).partition("\n")[0]
@@ -45,7 +48,7 @@ def layout_of(model: nn.Module, example: Tensor, coupling: Coupling = "tied") ->
     )  # fmt: skip
     return Layout(
         wired, tuple(_sites(wired, wiring)), parameters, tuple(wiring.norms), refused,
-        wiring.gates, coupling, graph,
+        wiring.gates, coupling, graph, wiring.channels, wiring.roles,
     )  # fmt: skip
 
 
@@ -55,7 +58,9 @@ def _layers(model: nn.Module, example: Tensor) -> dict[str, Layer]:
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            per_image = output[0].numel() // output.shape[1 if output.dim() == 4 else -1]
+            per_image = (
+                output[0].numel() // output.shape[1 if isinstance(module, nn.Conv2d) else -1]
+            )
             seen[name] = seen.get(name, 0) + per_image
 
         return hook

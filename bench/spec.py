@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 SCHEMA = 1
@@ -58,7 +59,7 @@ class TrialSpec:
     def from_json(cls, values: dict[str, Any]) -> "TrialSpec":
         return cls(**{k: v for k, v in values.items() if k != "schema"})
 
-    @property
+    @cached_property
     def id(self) -> str:
         """12 hex digits; frozen by a test."""
         return hashlib.sha256(canonical(self.as_json())).hexdigest()[:12]

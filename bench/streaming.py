@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -66,9 +67,20 @@ class Resident:
         return self.x.device
 
     def batches(self, chunks: Sequence[Tensor], margin: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        store = self._with_margin(margin) if margin else self.x
+        if margin or not self._margin:
+            store = self._with_margin(margin) if margin else self.x
+            for chunk in chunks:
+                yield store, chunk
+            return
+        height, width = self.shape[1:]
+        inside = (
+            slice(self._margin, self._margin + height),
+            slice(self._margin, self._margin + width),
+        )
         for chunk in chunks:
-            yield store, chunk
+            # Whole rows first: picking them out of a view of the middle takes five times as long.
+            rows = self._padded.index_select(0, chunk)[:, :, *inside]
+            yield rows, torch.arange(len(chunk), device=self.x.device)
 
     def identify(self, sha: "hashlib._Hash", y: Tensor) -> None:
         _identify(sha, self.x if self.files is None else self.files, y)
@@ -101,8 +113,8 @@ class Streamed:
 
     def batches(self, chunks: Sequence[Tensor], margin: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         workers = self.workers if len(chunks) > 1 else 0  # one batch is not worth a process
-        for x in loaded(self.images, chunks, workers, self.device.type == "cuda"):
-            moved = x.to(self.device, non_blocking=True)
+        for x in loaded(self.images, chunks, workers):
+            moved = x.to(self.device)
             rows = torch.arange(len(moved), device=self.device)
             yield (padded(moved, margin) if margin else moved), rows
 
@@ -157,22 +169,20 @@ def check_decodable(files: ImageFiles) -> None:
         pass
 
 
-def loaded(
-    images: AnyImages, chunks: Sequence[Tensor], workers: int, pin_memory: bool = False
-) -> Iterator[Tensor]:
+def loaded(images: AnyImages, chunks: Sequence[Tensor], workers: int) -> Iterator[Tensor]:
     """Yield uint8 images for each chunk of positions, in order, read ahead by worker processes."""
     keys: list[list[str]] | list[list[int]]
     if isinstance(images, ImageFiles):
         # Workers are sent the names of each batch: they need not hold a million of them.
         keys = [[images.paths[i] for i in chunk.tolist()] for chunk in chunks]
-        rows: _FileRows | _TensorRows = _FileRows(images)
+        rows: _FileRows | _ArrayRows = _FileRows(images)
     else:
         keys = [chunk.tolist() for chunk in chunks]
-        rows = _TensorRows(images.x)
+        rows = _ArrayRows(images.x.numpy())
     if not keys:
         return
     loader: DataLoader[Any] = DataLoader(
-        rows, batch_sampler=keys, collate_fn=_as_it_is, num_workers=workers, pin_memory=pin_memory,
+        rows, batch_sampler=keys, collate_fn=_as_it_is, num_workers=workers,
         # Its own generator: the global one, which dropout draws from, must not notice.
         generator=torch.Generator(), worker_init_fn=_start_quietly,
         multiprocessing_context=_context() if workers else None,
@@ -191,13 +201,13 @@ def _checked(batches: Iterator[Any]) -> Iterator[Tensor]:
         for batch in batches:
             if isinstance(batch, _Failure):
                 raise batch.error(batch.sentence)
-            yield batch
+            yield torch.from_numpy(batch)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise TrialFailed(
-            "a process that decodes images was killed, most often for want of memory or of space "
-            "in /dev/shm; free some and run the same command again"
+            "a process that decodes images was killed, most often for want of memory; free some and "
+            "run the same command again"
         ) from error
 
 
@@ -209,27 +219,31 @@ class _Failure:
     sentence: str
 
 
-class _FileRows(Dataset[Tensor]):
-    """Decodes the files of a batch, given their names."""
+class _FileRows(Dataset[np.ndarray]):
+    """Decodes the files of a batch, given their names.
+
+    Arrays travel through a pipe. Tensors would take shared memory and an open file each, which
+    containers are short of, and a worker would complain of them when its parent is killed.
+    """
 
     def __init__(self, files: ImageFiles) -> None:
         self.root, self.side = files.root, files.shape[1]
 
-    def __getitems__(self, names: list[str]) -> Tensor | _Failure:
+    def __getitems__(self, names: list[str]) -> np.ndarray | _Failure:
         try:
             return decode_all(self.root, names, self.side)
         except BenchError as error:
             return _Failure(type(error), str(error))
 
 
-class _TensorRows(Dataset[Tensor]):
-    """Picks the rows of a batch out of a tensor in memory."""
+class _ArrayRows(Dataset[np.ndarray]):
+    """Picks the rows of a batch out of an array in memory."""
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: np.ndarray) -> None:
         self.x = x
 
-    def __getitems__(self, rows: list[int]) -> Tensor:
-        return self.x.index_select(0, torch.tensor(rows))
+    def __getitems__(self, rows: list[int]) -> np.ndarray:
+        return self.x[rows]
 
 
 def _identify(sha: "hashlib._Hash", images: Tensor | ImageFiles, y: Tensor) -> None:

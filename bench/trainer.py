@@ -1,10 +1,9 @@
 """The only training loop. Everything a method wants of it is a mask mode or a callback."""
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,80 +14,13 @@ from bench.callback import Callback, pack, unpack
 from bench.data import Part
 from bench.errors import TrialFailed
 from bench.gates import Frozen, Gates, HardMask, apply_hard
+from bench.job import Job, Progress
 from bench.layout import Layout
 from bench.masks import Masks, same
-from bench.recipe import Recipe
 from bench.seeds import derive, generator
 
 if TYPE_CHECKING:
     from bench.trial import Trial
-
-Mode = Literal["hard", "gate", "soft"]
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass
-class Cost:
-    """What a phase took. All but the seconds are the same on every machine.
-
-    Attributes:
-        images_seen: images trained on; `images_forward` counts every forward pass, those included.
-    """
-
-    epochs: int = 0
-    images_seen: int = 0
-    images_forward: int = 0
-    optimizer_steps: int = 0
-    seconds: float = 0.0
-
-    def add(self, other: "Cost") -> None:
-        for f in fields(self):
-            setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
-
-
-@dataclass
-class Progress:
-    """How far a training is: everything, with the tensors, that a resumed one needs.
-
-    Attributes:
-        epoch: epochs done, from the schedule's start; `step`: batches done of the one after.
-    """
-
-    epoch: int
-    step: int = 0
-    cost: Cost = field(default_factory=Cost)
-    log: list[dict[str, Any]] = field(default_factory=list)
-    callback: dict[str, Any] = field(default_factory=dict)
-    at_floor: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Progress":
-        return cls(**{**values, "cost": Cost(**values["cost"])})
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training: the arguments of `Trial.train` and what the trial adds to them.
-
-    Attributes:
-        clock: epochs this network has been trained for so far; order and draws depend on it.
-        start, stop: the part of the schedule to run, in epochs; `epochs` is its whole length.
-        trainable: name prefixes of parameters that move; None: all.
-    """
-
-    recipe: Recipe
-    seed: int
-    clock: int
-    start: int
-    stop: int
-    epochs: int
-    lr_scale: float
-    trainable: tuple[str, ...] | None
-    mode: Mode
-    loss: Loss
 
 
 class Training:
@@ -116,7 +48,8 @@ class Training:
             apply_hard(model, masks)
         self.optimizer = self._optimizer()
         self.progress = Progress(epoch=job.start)
-        self._sums = self._new_sums()
+        self._losses: list[Tensor] = []  # of the epoch's steps, on the device
+        self._right = torch.zeros((), dtype=torch.int64, device=part.device)
         self._random_states: list[Tensor] = []  # of a resumed epoch: on the CPU, on the GPU
         self._seconds_before, self._started = 0.0, time.perf_counter()
 
@@ -135,7 +68,8 @@ class Training:
         self.progress.at_floor = self.masks.at_floor
         self._count_seconds()
         if self.progress.step:
-            tensors["epoch/sums"] = self._sums
+            tensors["epoch/losses"] = torch.stack(self._losses)
+            tensors["epoch/right"] = self._right
             tensors["epoch/random"] = torch.get_rng_state()
             if self.part.device.type == "cuda":
                 tensors["epoch/random_cuda"] = torch.cuda.get_rng_state(self.part.device)
@@ -149,7 +83,8 @@ class Training:
         self.masks.at_floor = progress.at_floor
         unpack(self.callback, progress.callback, under("callback/", tensors))
         if progress.step:
-            self._sums = tensors["epoch/sums"].to(self.part.device)
+            self._losses = list(tensors["epoch/losses"].to(self.part.device))
+            self._right = tensors["epoch/right"].to(self.part.device)
             names = ("epoch/random", "epoch/random_cuda")
             self._random_states = [tensors[name].cpu() for name in names if name in tensors]
         for name, parameter in self.model.named_parameters():
@@ -202,7 +137,7 @@ class Training:
         n = len(order)
         steps = -(-n // recipe.batch_size)
         if self.progress.step == 0:
-            self._sums = self._new_sums()
+            self._losses, self._right = [], torch.zeros_like(self._right)
         batches = self.part.training_batches(
             recipe.batch_size, order, self.augment, job.seed, clock, self.progress.step
         )
@@ -211,16 +146,20 @@ class Training:
         for step, (x, y) in enumerate(batches, self.progress.step):
             lr = job.lr_scale * recipe.lr_at(done + step / steps, job.epochs)
             loss, logits = self._step(x, y, lr, hard, frozen)
-            self._add_up(loss, logits, y, step)
+            # Kept on the device: no host waits inside an epoch.
+            self._losses.append(loss)
+            self._right += (logits.argmax(1) == y).sum()
             if step + 1 < steps:
                 self.progress.step = step + 1
                 checkpoint(self)
-        loss_sum, right, bad_step = self._sums.tolist()
-        self._refuse_divergence(bad_step, done)
+        losses = torch.stack(self._losses).double()
+        self._refuse_divergence(losses, done)
+        sizes = torch.full_like(losses, recipe.batch_size)
+        sizes[-1] = n - (steps - 1) * recipe.batch_size
         self.progress.cost.images_seen += n
         self.progress.cost.optimizer_steps += steps
-        return {"epoch": done + 1, "lr": lr, "train_loss": loss_sum / n,
-                "train_top1": 100 * right / n}  # fmt: skip
+        return {"epoch": done + 1, "lr": lr, "train_loss": float((losses * sizes).sum()) / n,
+                "train_top1": 100 * int(self._right) / n}  # fmt: skip
 
     def _seed_globally(self, clock: int) -> None:
         """Seed what Dropout draws from; in mid-epoch, go on from where it was."""
@@ -232,17 +171,10 @@ class Training:
             torch.cuda.set_rng_state(self._random_states[1], self.part.device)
         self._random_states = []
 
-    def _new_sums(self) -> Tensor:
-        """Of an epoch: loss, correct images, and the first step whose loss was not finite."""
-        return torch.tensor([0.0, 0.0, math.inf], dtype=torch.float64, device=self.part.device)
-
-    def _add_up(self, loss: Tensor, logits: Tensor, y: Tensor, step: int) -> None:
-        # All on the device: no host waits inside an epoch.
-        self._sums[0] += loss * len(y)
-        self._sums[1] += (logits.argmax(1) == y).sum()
-        self._sums[2] = torch.where(
-            torch.isfinite(loss), self._sums[2], self._sums[2].clamp(max=step)
-        )
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.job.recipe.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.part.device.type, torch.bfloat16)
 
     def _count_seconds(self) -> None:
         self.progress.cost.seconds = self._seconds_before + time.perf_counter() - self._started
@@ -259,30 +191,33 @@ class Training:
         if frozen is not None:
             self.gates.show(self.masks.touched)
         if hard is not None:
-            hard.follow()
+            hard.follow(self.optimizer)
         self.optimizer.zero_grad()
-        with torch.autocast(x.device.type, torch.bfloat16, self.job.recipe.precision == "bf16"):
+        with self._autocast():
             logits = self.model(x)
         loss = self.job.loss(logits.float(), y)
         penalty = callback.penalty(self.trial) if callback is not None else None
         (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
         if callback is not None:
             callback.gradients(self.trial)
+        if hard is not None:
+            hard.before_step()
         if frozen is not None:
             frozen.before_step(self.optimizer)
         self.optimizer.step()
         if frozen is not None:
             frozen.after_step(self.optimizer)
-        if hard is not None:
-            hard.after_step(self.optimizer)
         if callback is not None:
             callback.step(self.trial, lr)
+            if hard is not None and type(callback).step is not Callback.step:
+                hard.again()
         return loss.detach(), logits.detach()
 
-    def _refuse_divergence(self, bad_step: float, epoch: int) -> None:
-        if math.isfinite(bad_step):
+    def _refuse_divergence(self, losses: Tensor, epoch: int) -> None:
+        bad = (~torch.isfinite(losses)).nonzero()
+        if len(bad):
             raise TrialFailed(
-                f"the training diverged: the loss was not finite at step {bad_step + 1:g} of epoch "
+                f"the training diverged: the loss was not finite at step {int(bad[0]) + 1} of epoch "
                 f"{epoch + 1}; try a lower learning rate, such as --set recipe.lr="
                 f"{self.job.recipe.lr / 10:g}"
             )

@@ -18,6 +18,7 @@ from bench.callback import Callback, pack, unpack
 from bench.errors import TrialFailed
 from bench.evaluation import Evaluation
 from bench.gates import Gates, apply_hard
+from bench.job import Job, Mode
 from bench.layout import Layout
 from bench.ledger import Ledger
 from bench.masks import Masks, same
@@ -26,7 +27,7 @@ from bench.resuming import trained
 from bench.seeds import derive, generator
 from bench.setting import Kept, Reference, Setting, State
 from bench.sites import activations
-from bench.trainer import Job, Mode, load_model, under
+from bench.trainer import load_model, under
 
 T = TypeVar("T")
 _REACHED = 1 - 1e-9
@@ -128,7 +129,7 @@ class Trial:
             TrialFailed: the loss stopped being finite.
         """
         self.ledger.refuse_inside("train")
-        length = epochs or self.epochs
+        length = self.epochs if epochs is None else epochs
         stop = length if span[1] is None else span[1]
         job = Job(self.setting.recipe, self.setting.seed, self._clock, span[0], stop, length,
                   lr_scale, trainable, mode, self.loss)  # fmt: skip
@@ -273,7 +274,12 @@ class Trial:
         everything = {f"model/{k}": v for k, v in self.model.state_dict().items()}
         everything |= {f"mask/{k}": v for k, v in self.masks.touched.items()}
         everything |= {f"field/{k}": v for k, v in tensors.items()}
-        return key_of(facts | {"environment": self.setting.environment, "kind": kind}, everything)
+        facts |= {"environment": self.setting.environment, "kind": kind}
+        if kind != "train" or self.masks.touched or "callback" in facts:
+            facts["coupling"] = (
+                self.layout.coupling
+            )  # what sites there are; a plain training has none
+        return key_of(facts, everything)
 
     def _train_or_load(self, key: str, job: Job, callback: Callback | None) -> None:
         stored, computed = self.ledger.phase(key, lambda: trained(self, key, job, callback))

@@ -9,22 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
-from torch import fx, nn
+from torch import fx
 
 from bench import flow as flows
 from bench.flow import CannotFollow, Flow
 from bench.groups import Groups, Signal
 from bench.layout import Coupling, Layer, Norm
-from bench.operations import (
-    ACTIVATIONS,
-    FUNCTIONS,
-    NORMS,
-    PASSING,
-    TENSOR_METHODS,
-    Shape,
-    asks_size,
-)
+from bench.operations import NORMS, Role, Shape, argument, role_of, split_sizes, writes_into
 
 
 class Wiring:
@@ -38,7 +29,7 @@ class Wiring:
         self, graph: fx.GraphModule, layers: dict[str, Layer], shapes: dict[str, Shape],
         coupling: Coupling,
     ) -> None:  # fmt: skip
-        self.graph, self.layers, self.shapes = graph, layers, shapes
+        self.graph, self.layers, self.shapes, self.coupling = graph, layers, shapes, coupling
         self.modules = dict(graph.named_modules())
         calls = (str(n.target) for n in graph.graph.nodes if n.op == "call_module")
         self.calls = Counter(calls)
@@ -48,8 +39,11 @@ class Wiring:
         self.inputs: dict[str, Flow] = {}
         self.norms: list[Norm] = []
         self.refused: dict[str, str] = {}
-        self.groups = Groups({n: la.weight_shape[0] for n, la in layers.items()}, coupling)
+        self.groups = Groups(
+            {n: la.weight_shape[0] for n, la in layers.items()}, coupling == "tied"
+        )
         self.gates: dict[str, Flow] = {}
+        self.roles: dict[str, Role] = {}
         self._signals: dict[fx.Node, Any] = {}
 
     def read(self) -> None:
@@ -59,35 +53,50 @@ class Wiring:
                     self._refuse(signal.channels, "its outputs are the network's")
                 break
             self._signals[node] = self._visit(node)
+            for source in node.all_input_nodes:
+                if writes_into(node, source):  # whoever reads the source later reads this
+                    self._signals[source] = self._signals[node]
+        for name in self.layers:
+            if name not in self.inputs:
+                self.refused.setdefault(name, "it is not called as a layer of its own")
         self.groups.spread(self.refused)
 
     # -- nodes -------------------------------------------------------------------------------
 
     def _visit(self, node: fx.Node) -> Any:
         """Return the node's signal; None where it is no tensor."""
-        if node.op in ("placeholder", "get_attr"):
-            return self._unknown(node)
         given = self._arguments(node)
-        if not given:
+        role = self.roles[node.name] = role_of(node, self.modules)
+        if role == "given" or not given:
             return self._unknown(node)
-        if node.op == "call_module":
-            return self._module(str(node.target), node, given)
-        table: dict[Any, str] = FUNCTIONS if node.op == "call_function" else TENSOR_METHODS
-        role = table.get(node.target)
-        if role is None and asks_size(node):
+        if role == "size":
             return None
         try:
-            if role is None:
-                raise CannotFollow(f"{node.name!r} is not known to keep a zero channel at zero")
+            name = str(node.target)
+            if node.op == "call_module":
+                self._refuse_second_use(name)
+            if role == "opaque":
+                kind = f" ({type(self.modules[name]).__name__})" if node.op == "call_module" else ""
+                called = name if kind else node.name
+                raise CannotFollow(f"{called!r}{kind} is not known to keep a zero channel at zero")
             visit: Callable[[fx.Node, list[Signal]], Any] = getattr(self, f"_{role}")
             return visit(node, given)
         except CannotFollow as reason:
-            return self._lost(node, given, str(reason))
+            why = str(reason)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            why = f"{node.name!r} is called in a way that is not understood"
+        self.roles[node.name] = "opaque"
+        return self._lost(node, given, why)
+
+    @property
+    def channels(self) -> dict[str, Flow]:
+        """What the channels of each tensor in the graph are, by node name."""
+        return {n.name: s.channels for n, s in self._signals.items() if isinstance(s, Signal)}
 
     def _arguments(self, node: fx.Node) -> list[Signal]:
         found = []
-        for argument in node.all_input_nodes:
-            signal = self._signals.get(argument)
+        for source in node.all_input_nodes:
+            signal = self._signals.get(source)
             found += [signal] if isinstance(signal, Signal) else list(signal or ())
         return found
 
@@ -110,33 +119,19 @@ class Wiring:
 
     # -- modules -----------------------------------------------------------------------------
 
-    def _module(self, name: str, node: fx.Node, given: list[Signal]) -> Signal | None:
-        module, (signal, *_) = self.modules[name], given
-        has_parameters = next(module.parameters(), None) is not None
+    def _refuse_second_use(self, name: str) -> None:
+        has_parameters = next(self.modules[name].parameters(), None) is not None
         if has_parameters and self.calls[name] > 1:
             if name in self.layers:
                 self.refused.setdefault(name, f"the layer is used {self.calls[name]} times")
-            return self._lost(node, given, f"{name!r} is used {self.calls[name]} times")
-        if name in self.layers:
-            return self._weighted(self.layers[name], node, signal)
-        if isinstance(module, NORMS):
-            return self._norm(name, module, node, signal)
-        if isinstance(module, ACTIVATIONS):
-            return self._activation(node, given)
-        if isinstance(module, PASSING):
-            return signal
-        if isinstance(module, nn.Flatten):
-            try:
-                return self._reshape(node, given)
-            except CannotFollow as reason:
-                return self._lost(node, given, str(reason))
-        kind = type(module).__name__
-        return self._lost(
-            node, given, f"{name!r} ({kind}) is not known to keep a zero channel at zero"
-        )
+            raise CannotFollow(f"{name!r} is used {self.calls[name]} times")
 
-    def _weighted(self, layer: Layer, node: fx.Node, signal: Signal) -> Signal:
-        if flows.width(signal.channels) != layer.n_inputs or len(self.shapes[node.name]) == 3:
+    def _layer(self, node: fx.Node, given: list[Signal]) -> Signal:
+        (signal,), layer = given, self.layers[str(node.target)]
+        rank = len(self.shapes[node.name])
+        if flows.width(signal.channels) != layer.n_inputs or rank != (
+            4 if layer.is_convolution else 2
+        ):
             self.refused[layer.name] = "it does not read channels"
             self._refuse(signal.channels, f"{layer.name!r} does not read channels")
         else:
@@ -145,6 +140,7 @@ class Wiring:
         mine = flows.of_layer(layer.name, layer.weight_shape[0])
         if layer.groups > 1:
             if layer.weight_shape[0] == layer.groups:
+                # Whatever the coupling: apart, two masks could leave a chain without any path.
                 self.groups.tie(signal.channels, mine)
             else:
                 self._refuse(signal.channels, f"{layer.name!r} is a grouped convolution")
@@ -153,10 +149,10 @@ class Wiring:
             self.gates[layer.name] = mine
         return Signal(mine, node.name, mine)
 
-    def _norm(self, name: str, module: nn.Module, node: fx.Node, signal: Signal) -> Signal | None:
-        if next(module.parameters(), None) is None:
-            why = f"{name!r} has no scale to silence a channel with"
-            return self._lost(node, [signal], why)
+    def _norm(self, node: fx.Node, given: list[Signal]) -> Signal:
+        (signal,), name = given, str(node.target)
+        if next(self.modules[name].parameters(), None) is None:
+            raise CannotFollow(f"{name!r} has no scale to silence a channel with")
         self.norms.append(Norm(name, signal.channels, (f"{name}.weight", f"{name}.bias")))
         self.gates[name] = signal.channels
         return Signal(signal.channels, node.name, signal.channels)
@@ -184,17 +180,30 @@ class Wiring:
             raise CannotFollow(f"{node.name!r} adds a number")
         first, second = terms
         summed = flows.added(first.channels, second.channels)
-        if not self.groups.tie(first.channels, second.channels):
+        if self.coupling == "branch" or not self.groups.tie(first.channels, second.channels):
             for term in (first, second):
                 self.groups.note(term)
         return Signal(summed, node.name, summed)
 
+    def _mul(self, node: fx.Node, given: list[Signal]) -> Signal:
+        """Times something that is never dropped, such as the gate of squeeze-and-excitation."""
+        found = [self._signals.get(a) for a in node.args if isinstance(a, fx.Node)]
+        first, second = (s for s in found if isinstance(s, Signal))
+        if flows.layers_of(first.channels):
+            first, second = second, first
+        if flows.layers_of(first.channels) or len(first.channels) != 1:
+            raise CannotFollow(f"{node.name!r} multiplies channels that could each be dropped")
+        if flows.width(first.channels) != flows.width(second.channels):
+            raise CannotFollow(f"{node.name!r} multiplies tensors of different channels")
+        return Signal(second.channels, node.name, second.channels)
+
     def _cat(self, node: fx.Node, given: list[Signal]) -> Signal:
-        dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+        dim = argument(node, 1, "dim", 0)
         if dim not in (1, 1 - len(self.shapes[node.name])):
             raise CannotFollow(f"{node.name!r} does not join channels")
-        listed: Any = node.args[0]
-        parts = [self._signals[part] for part in listed]
+        listed = argument(node, 0, "tensors")
+        joins = self._signals[listed] if isinstance(listed, fx.Node) else None
+        parts = [self._signals[part] for part in listed] if joins is None else list(joins)
         joined = sum((part.channels for part in parts), ())
         for part in parts:
             self.groups.note(part)
@@ -211,7 +220,7 @@ class Wiring:
         return Signal(flat, signal.node, signal.seen)
 
     def _mean(self, node: fx.Node, given: list[Signal]) -> Signal:
-        dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+        dims = argument(node, 1, "dim")
         if not isinstance(dims, tuple | list) or not {d % 4 for d in dims} <= {2, 3}:
             raise CannotFollow(f"{node.name!r} is not a mean over positions")
         return given[0]
@@ -244,19 +253,12 @@ class Wiring:
         return Signal(channels, node.name, channels)
 
     def _split(self, node: fx.Node, given: list[Signal]) -> Any:
-        dim = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
-        if dim != 1:
+        if argument(node, 2, "dim", 0) != 1:
             raise CannotFollow(f"{node.name!r} does not split channels")
         self.groups.note(given[0])
         channels = given[0].channels
-        total = flows.width(channels)
-        wanted: Any = node.args[1]
-        by_count = node.target in (torch.chunk, "chunk")
-        if isinstance(wanted, int):
-            size = -(-total // wanted) if by_count else wanted
-            wanted = [min(size, total - start) for start in range(0, total, size)]
         parts, start = [], 0
-        for size in wanted:
+        for size in split_sizes(node, flows.width(channels)):
             part = flows.cut(channels, start, start + size)
             start += size
             parts.append(Signal(part, "", ()))

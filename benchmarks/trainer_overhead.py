@@ -25,6 +25,7 @@ from bench.api import Dataset, Images, Split
 from bench.data import Part
 from bench.environment import matmul_precision
 from bench.gates import HardMask
+from bench.job import Job
 from bench.masks import Masks
 from bench.phases import PhaseStore
 from bench.recipe import Recipe
@@ -32,7 +33,7 @@ from bench.registry import Registry
 from bench.resuming import trained
 from bench.seeds import generator
 from bench.setting import Setting
-from bench.trainer import Job, load_model
+from bench.trainer import load_model
 from bench.trial import Trial
 from bench.workbench import build
 
@@ -125,7 +126,7 @@ class BareLoop:
         load_model(self.model, self.start)
         if self.masks is not None:
             self.hard = HardMask(self.model, self.masks)
-            self.hard.follow()
+            self.hard.follow(torch.optim.SGD(self.model.parameters()))  # one that has no state yet
 
     def run(self) -> None:
         recipe, model, pixels, labels = self.recipe, self.model, self.images.x, self.images.y
@@ -147,9 +148,9 @@ class BareLoop:
                 logits = model(x)
             loss = cross_entropy(logits.float(), labels.index_select(0, index))
             loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
             if self.hard is not None:
-                self.hard.after_step(optimizer)
+                self.hard.before_step()
+            optimizer.step()
 
 
 def check_equal(title: str, ours: OurTraining, bare: BareLoop, report: Report) -> None:

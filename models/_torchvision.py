@@ -1,6 +1,7 @@
 """Any classification network of torchvision, under the name `torchvision:NAME`."""
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -48,14 +49,21 @@ def weights_of(name: str, choice: str) -> tuple[str, Callable[[], dict[str, Tens
             progress=False, check_hash=True, weights_only=True
         )
         auxiliary = ("aux1.", "aux2.", "AuxLogits.")  # heads that only training uses
-        return {k: v for k, v in state.items() if not k.startswith(auxiliary)}
+        # Published densenets have the names of an older release: norm.1 is norm1 now.
+        return {
+            re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", k): v
+            for k, v in state.items()
+            if not k.startswith(auxiliary)
+        }
 
     return chosen.name, load
 
 
 def _build(name: str, num_classes: int, in_shape: Shape) -> nn.Module:
     # With auxiliary heads a network in training returns several outputs.
-    more = {"aux_logits": False, "init_weights": True} if name in _WITH_AUXILIARY else {}
+    more: dict[str, bool] = {}
+    if name in _WITH_AUXILIARY:  # their weights were trained on pixels of another normalisation
+        more = {"aux_logits": False, "init_weights": True, "transform_input": in_shape[0] == 3}
     built: nn.Module = torchvision.models.get_model(
         name, weights=None, num_classes=num_classes, **more
     )

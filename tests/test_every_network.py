@@ -8,6 +8,7 @@ import torch
 
 from bench.counting import count
 from bench.data import Images, Part
+from bench.job import Job
 from bench.listing import shipped
 from bench.masks import Masks
 from bench.network import about
@@ -16,7 +17,7 @@ from bench.registry import Registry
 from bench.seeds import generator
 from bench.setting import Setting
 from bench.streaming import decoded
-from bench.trainer import Job, Training
+from bench.trainer import Training
 from bench.trial import Trial
 from bench.workbench import build
 

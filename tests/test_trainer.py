@@ -19,7 +19,8 @@ from torch.nn.functional import cross_entropy
 from bench.callback import Callback
 from bench.errors import TrialFailed
 from bench.flow import layers_of
-from bench.trainer import Job, Mode, Training
+from bench.job import Job, Mode
+from bench.trainer import Training
 from bench.trial import Trial
 
 Batch = tuple[Tensor, Tensor]

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from bench.api import Callback, Images, Masks, Scope, State, Trial
 from bench.data import Part
+from bench.job import Job
 from bench.methods.dropnet import DropNet, mean_activation
 from bench.seeds import generator
 from bench.sites import layout_of
-from bench.trainer import Job, Training
+from bench.trainer import Training
 
 WIDTHS = {"conv1": 64, "conv2": 64, "conv3": 128, "conv4": 128}
 # Kept counts of the released cache, drop 0.2.
