@@ -66,8 +66,9 @@ def cli() -> None:
 )
 @click.option(
     "--coupling",
-    type=click.Choice(["tied", "branch"]),
-    help="Units that are added into one stream: one decision, or each layer's own.  [default: tied]",
+    type=click.Choice(["tied", "branch", "intersection", "internal"]),
+    help="Units of layers that are added: one decision for all (tied); each layer its own, removed "
+    "from it (branch) or only where all agree (intersection); none (internal).  [default: tied]",
 )
 @click.option(
     "--targets",
@@ -127,6 +128,11 @@ def cli() -> None:
     show_default=True,
     type=click.FloatRange(0),
     help="Data that decodes to more than this is streamed from disk; the numbers are the same.",
+)
+@click.option(
+    "--latency",
+    type=click.Choice(["off", "quick", "full"]),
+    help="Time the networks after the trials, one at a time.  [default: quick; off for smoke runs]",
 )
 @click.option(
     "--progress",
@@ -212,6 +218,31 @@ def show(name: str, results: Path | None, plugins: tuple[Path, ...], as_json: bo
 
 
 @cli.command()
+@click.argument("trial", metavar="TRIAL")
+@click.option("--to", "form", required=True, type=click.Choice(["torch", "onnx"]),
+              help="torch.export's file, or ONNX.")  # fmt: skip
+@click.option("--results", type=_RESULTS, metavar="FOLDER",
+              help="Where to look for the trial.  [default: the newest run]")  # fmt: skip
+@click.option("--out", type=_RESULTS, metavar="FOLDER", default=Path("exports"),
+              show_default=True, help="Where to write; the trial gets a folder in it.")  # fmt: skip
+@_plugin
+def export(
+    trial: str, form: Any, results: Path | None, out: Path, plugins: tuple[Path, ...]
+) -> None:
+    """Take a trial's pruned network away, without its dropped units and without bench.
+
+    TRIAL is a finished trial's id or the beginning of it. What is written is loaded again and must
+    give the same logits.
+
+    \b
+    bench export 3fa9 --to onnx
+    """
+    from bench.commands.export import export_command
+
+    export_command(trial, form, results, out, plugins)
+
+
+@cli.command()
 @click.argument("results", required=False, type=_RESULTS)
 @_json
 def status(results: Path | None, as_json: bool) -> None:
@@ -219,6 +250,27 @@ def status(results: Path | None, as_json: bool) -> None:
     from bench.commands.look import status_command
 
     status_command(results, as_json)
+
+
+@cli.command()
+@click.argument("results", required=False, type=_RESULTS)
+@click.option("--effort", type=click.Choice(["quick", "full"]), default="full", show_default=True,
+              help="How long each network is timed: up to 3 or 10 seconds a batch size.")  # fmt: skip
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option(
+    "--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads."
+)
+@_plugin
+def measure(
+    results: Path | None, effort: str, device: str, threads: int, plugins: tuple[Path, ...]
+) -> None:
+    """Time every finished network of a results folder, dense and compact in turn.
+
+    Run it while nothing else runs. Times go into the trials' cost.json; what has them is skipped.
+    """
+    from bench.commands.measure import measure_command
+
+    measure_command(results, effort, device, threads, plugins)
 
 
 @cli.command()

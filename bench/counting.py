@@ -122,6 +122,11 @@ class _Network:
             self.out[layer.name] = _bits(units.get(layer.name), layer.weight_shape[0])
             own = masks.get(f"input:{layer.name}")
             self.inputs[layer.name] = _bits(own, layer.n_inputs)
+        self.masked_out = {name: bits.clone() for name, bits in self.out.items()}
+        for stream in layout.streams:  # a term keeps its place while any other term lives
+            lives = alive(stream, self.masked_out)
+            if lives is not None:
+                note_use(stream, lives, self.out)
 
     @cached_property
     def _weight_masks(self) -> dict[str, Tensor]:
@@ -134,10 +139,9 @@ class _Network:
         own = self.inputs[layer.name]
         return own if fed is None else own & fed
 
-    def weights_left(self, layer: Layer, columns: Tensor) -> int:
-        """Weights whose masks keep them, between living outputs and the given inputs."""
+    def weights_left(self, layer: Layer, columns: Tensor, rows: Tensor) -> int:
+        """Weights whose masks keep them, between the given outputs and inputs."""
         mask = self._weight_masks.get(layer.name)
-        rows = self.out[layer.name]
         if mask is None and layer.groups == 1:
             return int(rows.sum()) * int(columns.sum()) * _numel(layer.weight_shape[2:])
         pairs = rows[:, None] & by_group(layer, columns)
@@ -149,26 +153,32 @@ class _Network:
         layout = self.layout
         dense = sum(_numel(shape) for shape in layout.parameters.values())
         weights = {layer.name: _numel(layer.weight_shape) for layer in layout.layers}
-        left = {la.name: self.weights_left(la, self.columns(la)) for la in layout.layers}
+        left = {
+            la.name: self.weights_left(la, self.columns(la), self.out[la.name])
+            for la in layout.layers
+        }
         # What the masks alone zero: a unit's own row or column, not what other layers read of it.
-        masked = {la.name: self.weights_left(la, self.inputs[la.name]) for la in layout.layers}
-        biases_gone = sum(
-            int((~self.out[la.name]).sum()) for la in layout.layers if la.has_bias
-        ) + sum(self._dead_channels(norm) * len(norm.parameters) for norm in layout.norms)
+        masked = {
+            la.name: self.weights_left(la, self.inputs[la.name], self.masked_out[la.name])
+            for la in layout.layers
+        }
         weights_dense, weights_kept = sum(weights.values()), sum(left.values())
+        zeroed = self._offsets_gone(self.masked_out) + weights_dense - sum(masked.values())
+        gone = self._offsets_gone(self.out) + weights_dense - weights_kept
         return Account(
             params_dense=dense,
-            params_masked=dense - biases_gone - (weights_dense - sum(masked.values())),
-            params_kept=dense - biases_gone - (weights_dense - weights_kept),
+            params_masked=dense - zeroed,
+            params_kept=dense - gone,
             weights_dense=weights_dense,
             weights_kept=weights_kept,
             macs_dense=sum(layer.positions * weights[layer.name] for layer in layout.layers),
             macs_kept=sum(layer.positions * left[layer.name] for layer in layout.layers),
         )
 
-    def _dead_channels(self, norm: Norm) -> int:
-        lives = alive(norm.channels, self.out)
-        return 0 if lives is None else int((~lives).sum())
+    def _offsets_gone(self, out: dict[str, Tensor]) -> int:
+        """Biases of dead outputs and affines of dead channels."""
+        biases = sum(int((~out[la.name]).sum()) for la in self.layout.layers if la.has_bias)
+        return biases + sum(_dead_channels(n, out) * len(n.parameters) for n in self.layout.norms)
 
     def bury_dead_units(self) -> bool:
         """Mark units without incoming or outgoing weights as dead; True if any was found."""
@@ -195,6 +205,11 @@ class _Network:
         if mask is not None:
             live = live & (mask.flatten(2).any(dim=2) if mask.dim() > 2 else mask)
         return live
+
+
+def _dead_channels(norm: Norm, out: dict[str, Tensor]) -> int:
+    lives = alive(norm.channels, out)
+    return 0 if lives is None else int((~lives).sum())
 
 
 def _bits(mask: Tensor | None, size: int) -> Tensor:

@@ -26,6 +26,7 @@ from bench.pretrained import Fitted
 from bench.recipe import Recipe
 from bench.records import file_digest, sealed, write_json
 from bench.registry import Registry
+from bench.removal import Removed, removed
 from bench.setting import Kept, Reference, Setting
 from bench.spec import SCHEMA, TrialSpec
 from bench.trainer import load_model
@@ -91,7 +92,8 @@ def _run(
     control = method.control()
     rounds = trial.rounds if control.follows_rounds else trial.rounds[-1:]
     _write_state(folder, trial)
-    measured = _measure(folder, network, layout, trial, parts)
+    left = removed(network, layout, trial.masks.touched, parts.shape)
+    measured = _measure(folder, left, layout, trial, parts)
     result = {
         "schema": SCHEMA,
         "id": spec.id,
@@ -195,15 +197,19 @@ def _write_state(folder: Path, trial: Trial) -> None:
 
 
 def _measure(
-    folder: Path, network: nn.Module, layout: Layout, trial: Trial, parts: Parts
+    folder: Path, left: Removed, layout: Layout, trial: Trial, parts: Parts
 ) -> dict[str, Any]:
+    """Everything is measured on the network that is left after removal."""
     channels_last = layout.has_convolutions
     columns, logits = measure.accuracy(
-        network, parts.test.in_layout(channels_last), parts.validation.in_layout(channels_last)
+        left.network, parts.test.in_layout(channels_last), parts.validation.in_layout(channels_last)
     )
     if parts.dataset.classes <= MAX_STORED_CLASSES:
         _save(folder / "predictions.safetensors", {k: v.half() for k, v in logits.items()})
-    return columns | measure.sizes(layout, trial.masks.touched)
+    sizes = measure.sizes(layout, trial.masks.touched)
+    sizes |= {"params_compact": left.parameters, "macs_compact": left.multiply_adds,
+              "compact_max_error": left.error}  # fmt: skip
+    return columns | sizes
 
 
 def _kept(network: nn.Module, layout: Layout, state: Kept, parts: Parts) -> dict[str, Any]:

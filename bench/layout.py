@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from bench.flow import Flow, alive
 from bench.operations import Role
 
-Coupling = Literal["tied", "branch"]
+Coupling = Literal["tied", "branch", "intersection", "internal"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,15 @@ class Site:
         size: number of units.
         modules: the layers whose rows (outputs) or columns (inputs) the units are.
         readings: where in the graph the units' post-activation values are.
+        may_be_empty: whether all of it may go, with every other such site, and the network is
+            still connected: the inside of a residual branch.
     """
 
     name: str
     size: int
     modules: tuple[str, ...]
     readings: tuple[Reading, ...] = ()
+    may_be_empty: bool = False
 
     @property
     def is_input(self) -> bool:
@@ -100,7 +103,10 @@ class Layout:
         gates: modules whose output a gate multiplies, with the channels they put out.
         channels, roles: of each node of the graph that is a tensor, what its channels are, and
             of each node what it does to them.
-        coupling: whether layers that are added share one site (`tied`) or have one each (`branch`).
+        streams: sums whose channels go only when they are dead in every term (`intersection`).
+        coupling: what becomes of layers that are added: they share one site (`tied`); each has its
+            own and loses its dead units, scattered into the stream (`branch`) or not
+            (`intersection`); or they lose none, only layers inside branches do (`internal`).
     """
 
     layers: tuple[Layer, ...]
@@ -110,6 +116,7 @@ class Layout:
     refused: dict[str, str] = field(default_factory=dict)
     gates: dict[str, Flow] = field(default_factory=dict, repr=False)
     coupling: Coupling = "tied"
+    streams: tuple[Flow, ...] = field(default=(), repr=False)
     graph: fx.GraphModule | None = field(default=None, repr=False, compare=False)
     channels: dict[str, Flow] = field(default_factory=dict, repr=False)
     roles: dict[str, Role] = field(default_factory=dict, repr=False)

@@ -43,6 +43,7 @@ class Masks(Mapping[str, Tensor]):
         shapes |= layout.weights
         self._bits = {n: torch.ones(s, dtype=torch.bool, device=device) for n, s in shapes.items()}
         self._touched: set[str] = set()
+        self._may_be_empty = {site.name for site in layout.sites if site.may_be_empty}
         self._account: Account | None = None
         self.at_floor = False
         self.version = 0  # counts changes, so that others know when to look again
@@ -64,7 +65,7 @@ class Masks(Mapping[str, Tensor]):
                 f"the mask of {name!r} must be boolean of shape {tuple(current.shape)}, "
                 f"not {mask.dtype} of shape {tuple(mask.shape)}"
             )
-        if not bool(mask.any()):
+        if not bool(mask.any()) and name not in self._may_be_empty:
             raise TrialFailed(f"the mask of {name!r} would leave nothing of it")
         # A copy: masks must not change when the tensor they came from does.
         self._bits[name] = mask.to(current.device).clone(memory_format=torch.contiguous_format)
@@ -196,7 +197,8 @@ class Masks(Mapping[str, Tensor]):
             scores = values.detach().flatten().to(mask.device)[alive]
             if not bool(torch.isfinite(scores).all()):
                 raise TrialFailed(f"the score of {name!r} is not finite: did the training diverge?")
-            floor = max(1, math.ceil(min_keep * mask.numel() - 1e-9))
+            least = 0 if name in self._may_be_empty else 1
+            floor = max(least, math.ceil(min_keep * mask.numel() - 1e-9))
             buckets.append(Bucket(name, alive, scores, max(0, len(alive) - floor)))
         return buckets
 

@@ -1,5 +1,6 @@
 """Find a network's units from its graph, so that a stranger's network works too."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,9 +47,10 @@ def layout_of(model: nn.Module, example: Tensor, coupling: Coupling = "tied") ->
         })
         for name, layer in layers.items()
     )  # fmt: skip
+    streams = tuple(wiring.sums) if coupling == "intersection" else ()
     return Layout(
-        wired, tuple(_sites(wired, wiring)), parameters, tuple(wiring.norms), refused,
-        wiring.gates, coupling, graph, wiring.channels, wiring.roles,
+        wired, _with_empty(wired, _sites(wired, wiring)), parameters, tuple(wiring.norms), refused,
+        wiring.gates, coupling, streams, graph, wiring.channels, wiring.roles,
     )  # fmt: skip
 
 
@@ -98,6 +100,29 @@ def _sites(layers: tuple[Layer, ...], wiring: Wiring) -> list[Site]:
             unique = tuple(dict.fromkeys(readings))
             sites[name] = Site(name, layer.weight_shape[0], modules, unique)
     return list(sites.values())
+
+
+def _with_empty(layers: tuple[Layer, ...], sites: list[Site]) -> tuple[Site, ...]:
+    """Mark the sites that may lose all their units, one after the other, while a path is left."""
+    gone: set[str] = set()
+    marked = []
+    for site in sites:
+        without = gone.union(site.modules)
+        if not site.is_input and _is_connected(layers, without):
+            gone = without
+            site = replace(site, may_be_empty=True)
+        marked.append(site)
+    return tuple(marked)
+
+
+def _is_connected(layers: tuple[Layer, ...], gone: set[str]) -> bool:
+    """Whether the network's input reaches every layer that cannot lose units."""
+    reached = {""}
+    for layer in layers:
+        sources = {name for segment in layer.inputs for name, _ in segment.sources}
+        if layer.name not in gone and sources & reached:
+            reached.add(layer.name)
+    return all(layer.name in reached for layer in layers if not layer.is_prunable_output)
 
 
 def activations(layout: Layout, x: Tensor) -> dict[str, Tensor]:

@@ -20,8 +20,7 @@ class TrialSpec:
             no old result.
         target: compression; None where the rate is emergent or nothing is pruned.
         recipe: the recipe's fields that differ from the general defaults.
-        coupling: whether units that are added into one stream are one decision (`tied`) or each
-            layer's own (`branch`).
+        coupling: what becomes of units that are added into one stream (`Layout.coupling`).
         weights: what a pretrained network is loaded from: a name of torchvision's or the hash of
             a file; None: it is trained here.
         threads: CPU threads; other numbers than 1 give other bits.
@@ -40,7 +39,7 @@ class TrialSpec:
     budget: str = "quick"
     protocol: str = "common"
     protocol_version: int = 1
-    coupling: Literal["tied", "branch"] = "tied"
+    coupling: Literal["tied", "branch", "intersection", "internal"] = "tied"
     weights: str | None = None
     threads: int = 1
     rates_of: str | None = None

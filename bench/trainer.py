@@ -266,4 +266,6 @@ def load_model(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         raise TrialFailed("the saved state belongs to another network")
     with torch.no_grad():
         for name, tensor in own.items():
+            if tensor.shape != tensors[name].shape:
+                raise TrialFailed(f"the saved {name!r} has another shape than the network's")
             tensor.copy_(tensors[name])

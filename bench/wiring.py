@@ -43,6 +43,7 @@ class Wiring:
             {n: la.weight_shape[0] for n, la in layers.items()}, coupling == "tied"
         )
         self.gates: dict[str, Flow] = {}
+        self.sums: list[Flow] = []
         self.roles: dict[str, Role] = {}
         self._signals: dict[fx.Node, Any] = {}
 
@@ -180,9 +181,13 @@ class Wiring:
             raise CannotFollow(f"{node.name!r} adds a number")
         first, second = terms
         summed = flows.added(first.channels, second.channels)
-        if self.coupling == "branch" or not self.groups.tie(first.channels, second.channels):
+        if self.coupling == "internal":
+            for term in (first, second):
+                self._refuse(term.channels, "it is added to others, and the coupling is internal")
+        elif self.coupling != "tied" or not self.groups.tie(first.channels, second.channels):
             for term in (first, second):
                 self.groups.note(term)
+        self.sums.append(summed)
         return Signal(summed, node.name, summed)
 
     def _mul(self, node: fx.Node, given: list[Signal]) -> Signal:

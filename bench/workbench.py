@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bench.data import Dataset, Part, shrink_for_smoke
+from bench.data import Dataset, Part, Shape, shrink_for_smoke
 from bench.environment import Machine
 from bench.errors import UsageError
 from bench.layout import Coupling, Layout
@@ -26,6 +26,11 @@ class Parts:
     train: Part
     validation: Part
     test: Part
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of the images that the network is given."""
+        return (self.dataset.shape[0], *self.test.view.size)
 
 
 @dataclass

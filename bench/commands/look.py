@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bench.commands.trial import find_trial, show_finished
 from bench.errors import UnknownName, UsageError
 from bench.listing import KINDS, Kind
 from bench.records import Results, TrialFolder, newest
@@ -50,7 +51,10 @@ def show_command(name: str, results: Path | None, plugins: tuple[Path, ...], as_
     if folder is None:
         known = [n for kind in KINDS for n in registry.entries(kind)]
         raise UnknownName("name or trial", name, known)
-    _print(_trial_facts(folder), as_json)
+    if folder.status() == "finished":
+        show_finished(folder, registry, as_json)
+    else:
+        _print(_unfinished(folder), as_json)
 
 
 def status_command(folder: Path | None, as_json: bool) -> None:
@@ -81,35 +85,17 @@ def _kind(name: str) -> Kind:
 
 
 def _trial(name: str, folder: Path | None) -> TrialFolder | None:
-    """Find a trial by the beginning of its id.
-
-    Raises:
-        UsageError: several trials begin so.
-    """
     try:
         results = Results(folder) if folder is not None else newest()
     except UsageError:
         return None
-    matches = [t for t in results.trials() if t.id.startswith(name.lower())]
-    if len(matches) > 1:
-        raise UsageError(
-            f"{len(matches)} trials in {results.folder} begin with {name!r}; type more"
-        )
-    return matches[0] if matches else None
+    return find_trial(name, results)
 
 
-def _trial_facts(folder: TrialFolder) -> dict[str, Any]:
+def _unfinished(folder: TrialFolder) -> dict[str, Any]:
     state = folder.status()
-    if state == "finished":
-        try:
-            return {"folder": str(folder.path), "status": state, **folder.result(),
-                    "measured": folder.cost()}  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"the record of trial {folder.id} is not sound: {error}") from error
     facts: dict[str, Any] = {"folder": str(folder.path), "status": state}
-    if state == "failed":
-        facts |= folder.error()
-    return facts
+    return facts | folder.error() if state == "failed" else facts
 
 
 def _about(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def run_command(
     rerun_changed: bool,
     checkpoint_seconds: float,
     resident_gb: float,
+    latency: str | None,
     progress: str,
     dry_run: bool,
     as_json: bool,
@@ -62,10 +63,30 @@ def run_command(
     chosen = Settings(folder, data_dir, device, threads, plugins, tuple(sys.argv[1:]),
                       checkpoint_seconds, resident_gb, _weights_file(asked))  # fmt: skip
     outcome = sweep(plan, todo, chosen, workers, reporter(progress, as_json))
+    _time_networks(results, registry, plan, chosen, latency)
     _trim_phases(results)
     if not as_json:
         _end(results, plan, outcome, folder)
     return 1 if outcome.failed else 0
+
+
+def _time_networks(
+    results: Any, registry: Registry, plan: Any, settings: Any, effort: str | None
+) -> None:
+    """The exclusive pass after the trials, in this process and alone."""
+    from bench.environment import Machine, device_named
+    from bench.exclusive import effort_named, measure_all
+
+    smoke = all(spec.budget == "smoke" for spec in plan.trials.values())
+    chosen = effort_named(effort or ("off" if smoke else "quick"))
+    if chosen != "off":
+        machine = Machine(device_named(settings.device), settings.threads)
+        machine.prepare()
+        measure_all(results, registry, machine, chosen, list(plan.trials), _tell_one)
+
+
+def _tell_one(note: str) -> None:
+    click.echo(f"Note: {note}", err=True)
 
 
 def _suite_file(registry: Registry, suite: str | None) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UnknownName, UsageError
-from bench.report.table import MACHINE_COST, METRICS
+from bench.report.table import LATENCY, MACHINE_COST, METRICS
 
 CONFIDENCE = 0.95
 FEWEST_PAIRS = 3
@@ -109,7 +109,7 @@ def half_width(sd: "pd.Series[float]", n: "pd.Series[int]") -> "pd.Series[float]
 
 def _spreads(runs: pd.DataFrame) -> pd.DataFrame:
     kept = [c for c in runs.columns if c.startswith("kept_") and c.endswith("_top1")]
-    columns = [c for c in (*METRICS, *MACHINE_COST, *kept) if c != "collapsed"]
+    columns = [c for c in (*METRICS, *MACHINE_COST, *LATENCY, *kept) if c != "collapsed"]
     values = runs[columns].astype(float)
     grouped = values.groupby(runs["group"], sort=False)
     mean, sd, n = grouped.mean(), grouped.std(ddof=1), grouped.count()

@@ -25,10 +25,16 @@ METRICS = (
     "top1", "top3", "top5", "test_loss", "n_test", "validation_top1", "validation_loss",
     "collapsed", "pruning_rate", "pruning_rate_prunable", "compression", "units_kept_share",
     "units_removed", "kept_output_side", "params_dense", "params_masked", "params_kept",
-    "params_effective", "macs_dense", "macs_effective", "speedup_theoretical", "epochs_total",
+    "params_effective", "params_compact", "macs_dense", "macs_effective", "macs_compact",
+    "compact_max_error", "speedup_theoretical", "epochs_total",
     "images_seen", "images_forward", "optimizer_steps", "trainings",
 )  # fmt: skip
 MACHINE_COST = ("train_seconds", "peak_memory_mb")
+LATENCY = tuple(
+    f"{name}{suffix}"
+    for suffix in ("", "_batch32")
+    for name in ("latency_ms_p50", "latency_ms_p90", "speedup_measured")
+) + ("speedup_measured_sparse",)
 _TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
          "control_of_label", "dataset", "budget", "protocol", "recipe", "coupling", "weights",
          "device", "note"}  # fmt: skip
@@ -157,7 +163,9 @@ def _row(reader: _Reader, trial_id: str) -> dict[str, Any]:
         for k, v in values.items()
         if _is_scalar(v)
     }
-    cost = {k: reader.costs[trial_id].get(k) for k in MACHINE_COST}
+    costs = reader.costs[trial_id]
+    cost = {k: costs.get(k) for k in MACHINE_COST}
+    cost |= {k: (costs.get("latency") or {}).get(k) for k in LATENCY}
     identity = _identity(reader, trial_id) | {"unreachable": bool(record["unreachable"])}
     return metrics | kept | cost | identity
 
@@ -229,7 +237,7 @@ def _is_scalar(value: Any) -> bool:
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Columns in a fixed order, each of one type: whole numbers stay whole where some are missing."""
-    leading = [*IDENTITY, *METRICS, *MACHINE_COST]
+    leading = [*IDENTITY, *METRICS, *MACHINE_COST, *LATENCY]
     others = sorted({k for row in rows for k in row} - set(leading))
     return pd.DataFrame({k: _column(k, [row.get(k) for row in rows]) for k in leading + others})
 

@@ -1,0 +1,30 @@
+"""`bench measure`: the exclusive pass that times every finished network, dense and compact in turn."""
+
+from pathlib import Path
+
+import click
+
+from bench.registry import Registry
+
+
+def measure_command(
+    folder: Path | None, effort: str, device: str, threads: int, plugins: tuple[Path, ...]
+) -> None:
+    """Time what has no times of this machine yet."""
+    from bench.environment import Machine, device_named
+    from bench.exclusive import effort_named, measure_all
+    from bench.records import Results, newest
+
+    results = Results(folder) if folder is not None else newest()
+    machine = Machine(device_named(device), threads)
+    machine.prepare()
+    ids = [trial.id for trial in results.trials()]
+    done = measure_all(
+        results,
+        Registry(plugins),
+        machine,
+        effort_named(effort),
+        ids,
+        lambda t: click.echo(t, err=True),
+    )
+    click.echo(f"{results.folder}: {done} trials timed; bench report shows the speed-ups", err=True)

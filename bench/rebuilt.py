@@ -1,0 +1,70 @@
+"""A finished trial's network, built again from its record: the masked one and what was measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bench.compact import compact
+from bench.data import Dataset, Shape
+from bench.errors import UsageError
+from bench.layout import Layout
+from bench.network import about
+from bench.records import TrialFolder, file_digest
+from bench.registry import Registry
+from bench.spec import TrialSpec
+from bench.trainer import load_model
+from bench.workbench import build
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A finished trial's network on the CPU.
+
+    Attributes:
+        network: the masked network: dropped weights are zeros.
+        masks: those that are not all ones.
+        shape: channels, height and width of the images that it takes.
+    """
+
+    spec: TrialSpec
+    network: nn.Module
+    layout: Layout
+    masks: Mapping[str, Tensor]
+    dataset: Dataset
+    shape: Shape
+
+    def smaller(self) -> nn.Module:
+        """The network without its dead units; the masked one where its graph is not known."""
+        if self.layout.graph is None or not self.masks:
+            return self.network
+        return compact(self.network, self.layout, self.masks)
+
+
+def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
+    """Build a trial's network from its specification, stored weights and masks.
+
+    Raises:
+        UsageError: the trial is not finished, or its files are not those it was recorded with.
+    """
+    if folder.status() != "finished":
+        raise UsageError(f"trial {folder.id} is {folder.status()}: run it to its end first")
+    try:
+        record = folder.result()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"the record of trial {folder.id} is not sound: {error}") from error
+    files = {}
+    for name in ("model.safetensors", "masks.safetensors"):
+        path = folder.path / name
+        if not path.is_file() or file_digest(path) != record["files"].get(name):
+            raise UsageError(f"{path} is not the file that its record was written with")
+        files[name] = load_file(path)
+    spec = TrialSpec.from_json(record["spec"])
+    dataset = registry.dataset(spec.dataset)
+    network, layout = build(registry, spec.model, dataset, spec.seed, spec.coupling)
+    load_model(network, files["model.safetensors"])
+    channels, height, width = dataset.shape
+    side = about(registry.model(spec.model)).input_size
+    shape = (channels, side or height, side or width)
+    return Rebuilt(spec, network.eval(), layout, files["masks.safetensors"], dataset, shape)

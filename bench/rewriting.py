@@ -1,0 +1,115 @@
+"""Writing a traced network anew with fewer channels: the pieces it is made of, and small steps."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from bench.counting import Live
+from bench.errors import BenchError
+from bench.layout import Layout
+
+
+class CannotCompact(BenchError):
+    """A dropped unit whose removal would change what the network computes."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A tensor of the network as it stands in the smaller one.
+
+    Attributes:
+        node: in the new graph; None where no channel of it is left.
+        lives: which of its channels are carried, boolean (channels,).
+        constant: what each dead channel is everywhere, float64 (channels,); 0 where it lives, NaN
+            where it is not the same everywhere, which is no harm if nothing reads it.
+    """
+
+    node: fx.Node | None
+    lives: Tensor
+    constant: Tensor
+
+    @property
+    def has_constants(self) -> bool:
+        return bool(self.constant.any())
+
+
+class Rewriter:
+    """An old graph, a new one, and what became of each node."""
+
+    def __init__(self, model: nn.Module, layout: Layout, live: Live) -> None:
+        assert layout.graph is not None
+        self.layout, self.live, self.old = layout, live, layout.graph
+        self.modules = dict(model.named_modules())
+        self.layers = {layer.name: layer for layer in layout.layers}
+        self.new = fx.Graph()
+        self.parts: dict[str, Any] = {}
+        self.reference = next(model.parameters())
+        self.shifts: dict[str, Tensor] = {}  # folded into a normalisation's running mean
+        self.pieces: dict[fx.Node, Any] = {}
+        self.copies: dict[fx.Node, fx.Node] = {}
+
+    def _argument(self, node: fx.Node) -> Piece:
+        piece: Piece = self.pieces[node.all_input_nodes[0]]
+        return piece
+
+    def _call(self, function: Any, *arguments: Any) -> fx.Node:
+        return self.new.call_function(function, arguments)
+
+    def _keep(self, old: fx.Node, made: fx.Node | None) -> fx.Node | None:
+        """Let later copies of nodes find what the old node became."""
+        if made is not None:
+            self.copies[old] = made
+        return made
+
+    def _again(self, node: fx.Node, given: Piece) -> fx.Node | None:
+        """The same operation on what is left of its input."""
+        if given.node is None:
+            return None
+        if node.op == "call_module":
+            self.parts.setdefault(str(node.target), copy.deepcopy(self.modules[str(node.target)]))
+        source = node.all_input_nodes[0]
+        made = self.new.node_copy(node, lambda n: given.node if n is source else self.copies[n])
+        return self._keep(node, made)
+
+    def _applied(self, node: fx.Node, constant: Tensor) -> Tensor:
+        """What an activation makes of constants."""
+        x = constant.view(1, -1)
+        if node.op == "call_module":
+            module = copy.deepcopy(self.modules[str(node.target)]).double().cpu()
+            if hasattr(module, "inplace"):
+                module.inplace = False
+            return module(x).flatten()  # type: ignore[no-any-return]
+        if node.op == "call_method":
+            return getattr(x.clone(), str(node.target))(*node.args[1:]).flatten()  # type: ignore[no-any-return]
+        options = {k: v for k, v in node.kwargs.items() if k not in ("inplace", "input")}
+        return node.target(x, *node.args[1:], **options).flatten()  # type: ignore[operator, no-any-return]
+
+    def _gathered(self, given: Piece, reads: Tensor) -> fx.Node:
+        """What a layer reads of a tensor; a gather only where it leaves some channel out."""
+        assert given.node is not None
+        if torch.equal(reads, given.lives):
+            return given.node
+        places = reads[given.lives].nonzero().flatten()
+        return self._call(torch.index_select, given.node, 1, self._buffer(places))
+
+    def _scattered(self, piece: Piece, lives: Tensor, rank: int) -> fx.Node:
+        """A tensor with zeros in the channels that it lacks."""
+        assert piece.node is not None
+        if torch.equal(piece.lives, lives):
+            return piece.node
+        padded = self._call(F.pad, piece.node, (0,) * 2 * (rank - 2) + (0, 1))
+        own = piece.lives[lives]
+        zero_channel = int(own.sum())
+        places = torch.where(own, own.cumsum(0) - 1, zero_channel)
+        return self._call(torch.index_select, padded, 1, self._buffer(places))
+
+    def _buffer(self, value: Tensor) -> fx.Node:
+        name = f"_constant_{len(self.parts)}"
+        self.parts[name] = value.to(self.reference.device)
+        return self.new.get_attr(name)
