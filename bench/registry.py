@@ -28,6 +28,7 @@ class Registry:
 
     def __init__(self, plugins: Iterable[Path] = ()) -> None:
         self.plugins = tuple(plugins)
+        self._methods: dict[str, type[Method]] = {}
         for path in self.plugins:
             if not path.is_file():
                 raise UsageError(f"--plugin {path}: there is no such file")
@@ -97,6 +98,11 @@ class Registry:
         return list(names)
 
     def method(self, name: str) -> "type[Method]":
+        if name not in self._methods:
+            self._methods[name] = self._loaded_method(name)
+        return self._methods[name]
+
+    def _loaded_method(self, name: str) -> "type[Method]":
         from bench.method import Method
 
         module, entry = self._load("methods", name)

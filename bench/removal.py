@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.compact import compact
 from bench.counting import live_units
@@ -81,6 +80,8 @@ def difference(
 
 def multiply_adds(network: nn.Module, shape: tuple[int, int, int]) -> int:
     """Multiply-adds for one image by torch's own counter, which counts two operations each."""
+    from torch.utils.flop_counter import FlopCounterMode  # planning needs none of its imports
+
     x = torch.zeros(1, *shape, device=next(network.parameters()).device)
     with torch.no_grad(), evaluating(network), FlopCounterMode(display=False) as counter:
         network(x)

@@ -114,6 +114,6 @@ def halve_units(masks: Masks) -> None:
 
 def halve_weights(trial: Trial) -> None:
     weights = {n: trial.model.get_parameter(n).detach().abs() for n in trial.layout.weights}
-    masks = {n: w >= w.flatten().median() for n, w in weights.items()}
+    masks = {n: w >= w.mean() for n, w in weights.items()}
     for name, mask in masks.items():
         trial.masks[name] = mask

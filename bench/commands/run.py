@@ -2,71 +2,96 @@
 
 import json
 import sys
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.errors import BenchError, UnknownName, UsageError
 from bench.registry import Registry
 
+if TYPE_CHECKING:
+    from bench.runner import Settings
+
 PHASES_CAP_BYTES = 20 * 2**30
 
 
-def run_command(
-    *,
-    suite: str | None,
-    settings: tuple[str, ...],
-    device: str,
-    threads: int,
-    jobs: str,
-    out: Path | None,
-    data_dir: Path,
-    plugins: tuple[Path, ...],
-    retry_failed: bool,
-    rerun_changed: bool,
-    checkpoint_seconds: float,
-    resident_gb: float,
-    latency: str | None,
-    progress: str,
-    dry_run: bool,
-    as_json: bool,
-    **wanted: Any,
-) -> int:
+@dataclass(frozen=True)
+class Flags:
+    """The flags of `bench run` that say how it is run; what is run stands in `wanted`."""
+
+    suite: str | None
+    settings: tuple[str, ...]
+    device: str
+    threads: int
+    jobs: str
+    out: Path | None
+    data_dir: Path
+    plugins: tuple[Path, ...]
+    retry_failed: bool
+    rerun_changed: bool
+    checkpoint_seconds: float
+    resident_gb: float
+    latency: str | None
+    progress: str
+    dry_run: bool
+    as_json: bool
+    wanted: dict[str, Any]
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> "Flags":
+        own = {f.name: given.pop(f.name) for f in fields(cls) if f.name != "wanted"}
+        return cls(**own, wanted=given)
+
+
+def run_command(**given: Any) -> int:
     """Plan and run; returns the exit code: 0, or 1 if a trial failed."""
     from bench.request import requests  # before torch is imported: bad input is answered fast
 
-    registry = Registry(plugins)
-    asked = requests(_suite_file(registry, suite), _given(wanted), list(settings))
+    flags = Flags.of(given)
+    registry = Registry(flags.plugins)
+    asked = requests(_suite_file(registry, flags.suite), _given(flags.wanted), list(flags.settings))
     from bench.environment import device_named
     from bench.plan import make_plan
-    from bench.progress import reporter
     from bench.records import Results
-    from bench.runner import Settings, jobs_of, sweep
+
+    device_named(flags.device)
+    plan = make_plan(registry, asked, flags.threads)
+    name = Path(flags.suite).stem if flags.suite else "default"
+    results = Results(flags.out or Path("results") / name)
+    if flags.dry_run:
+        _tell(plan.notes)
+        return _dry_run(plan, results, flags.as_json)
+    from bench.runner import Settings, jobs_of
     from bench.todo import what_is_left
 
-    device_named(device)
-    plan = make_plan(registry, asked, threads)
-    folder = out or Path("results") / (Path(suite).stem if suite else "default")
-    results = Results(folder)
-    if dry_run:
-        _tell(plan.notes)
-        return _dry_run(plan, results, as_json)
-    workers = jobs_of(jobs, len(plan.chains), threads, device)
+    workers = jobs_of(flags.jobs, len(plan.chains), flags.threads, flags.device)
     results.create()
-    todo = what_is_left(plan, results, registry, retry_failed, rerun_changed)
+    todo = what_is_left(plan, results, registry, flags.retry_failed, flags.rerun_changed)
     _tell([*plan.notes, *todo.warnings])
-    _check_data(registry, plan, todo, data_dir)
+    _check_data(registry, plan, todo, flags.data_dir)
     results.add_to_plan(plan.trials)
     if todo.trials == 0:
-        return _nothing_to_do(todo, folder, as_json)
-    chosen = Settings(folder, data_dir, device, threads, plugins, tuple(sys.argv[1:]),
-                      checkpoint_seconds, resident_gb, _weights_file(asked))  # fmt: skip
-    outcome = sweep(plan, todo, chosen, workers, reporter(progress, as_json))
-    _time_networks(results, registry, plan, chosen, latency)
+        return _nothing_to_do(todo, results.folder, flags.as_json)
+    settings = Settings(
+        results.folder, flags.data_dir, flags.device, flags.threads, flags.plugins,
+        tuple(sys.argv[1:]), flags.checkpoint_seconds, flags.resident_gb, _weights_file(asked),
+    )  # fmt: skip
+    return _run(flags, plan, todo, results, settings, workers)
+
+
+def _run(
+    flags: Flags, plan: Any, todo: Any, results: Any, settings: "Settings", workers: int
+) -> int:
+    from bench.progress import reporter
+    from bench.runner import sweep
+
+    outcome = sweep(plan, todo, settings, workers, reporter(flags.progress, flags.as_json))
+    _time_networks(results, Registry(flags.plugins), plan, settings, flags.latency)
     _trim_phases(results)
-    if not as_json:
-        _end(results, plan, outcome, folder)
+    if not flags.as_json:
+        _end(results, plan, outcome, results.folder)
     return 1 if outcome.failed else 0
 
 
@@ -138,8 +163,10 @@ def _check_data(registry: Registry, plan: Any, todo: Any, data_dir: Path) -> Non
 
 
 def _dry_run(plan: Any, results: Any, as_json: bool) -> int:
+    there = {trial.id for trial in results.trials()}
     rows = [
-        {"trial": i, "label": spec.label, "status": results.trial(i).status(),
+        {"trial": i, "label": spec.label,
+         "status": results.trial(i).status() if i in there else "waiting",
          "depends_on": list(spec.depends_on)}
         for i, spec in plan.trials.items()
     ]  # fmt: skip
