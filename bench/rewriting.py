@@ -54,6 +54,46 @@ class Rewriter:
         self.pieces: dict[fx.Node, Any] = {}
         self.copies: dict[fx.Node, fx.Node] = {}
 
+    # -- what stays as it is -----------------------------------------------------------------
+
+    def _given(self, node: fx.Node) -> Piece | None:
+        if node.op == "get_attr":
+            owner, _, name = str(node.target).rpartition(".")
+            value = getattr(self.modules[owner], name)
+            self.parts[str(node.target)] = copy.deepcopy(value)
+        return self._whole(node, self._copy(node))
+
+    def _opaque(self, node: fx.Node) -> Any:
+        """An operation that channels are not followed through: it must get all of them."""
+        for source in node.all_input_nodes:
+            piece = self.pieces.get(source)
+            if isinstance(piece, Piece) and not bool(piece.lives.all()):
+                raise CannotCompact(f"{node.name!r} needs all channels of {source.name!r}")
+        if node.op == "call_module":
+            self.parts.setdefault(str(node.target), copy.deepcopy(self.modules[str(node.target)]))
+        return self._whole(node, self._copy(node))
+
+    def _size(self, node: fx.Node) -> None:
+        sources = (self.pieces.get(source) for source in node.all_input_nodes)
+        if not any(isinstance(piece, Piece) and piece.node is None for piece in sources):
+            self._copy(node)
+
+    def _output(self, node: fx.Node) -> None:
+        self._opaque(node)
+
+    def _copy(self, node: fx.Node) -> fx.Node:
+        self.copies[node] = self.new.node_copy(node, self.copies.__getitem__)
+        return self.copies[node]
+
+    def _whole(self, node: fx.Node, made: fx.Node) -> Piece | None:
+        channels = self.layout.channels.get(node.name)
+        if channels is None:
+            return None
+        count = sum(segment.width for segment in channels)
+        return Piece(made, torch.ones(count, dtype=torch.bool), torch.zeros(count).double())
+
+    # -- small steps -------------------------------------------------------------------------
+
     def _argument(self, node: fx.Node) -> Piece:
         piece: Piece = self.pieces[node.all_input_nodes[0]]
         return piece
