@@ -60,9 +60,7 @@ def _layers(model: nn.Module, example: Tensor) -> dict[str, Layer]:
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            per_image = (
-                output[0].numel() // output.shape[1 if isinstance(module, nn.Conv2d) else -1]
-            )
+            per_image = output.numel() // output.shape[1 if isinstance(module, nn.Conv2d) else -1]
             seen[name] = seen.get(name, 0) + per_image
 
         return hook

@@ -415,8 +415,8 @@ def test_multiply_adds_of_linear_layers_over_maps_equal_torchs(name: str | None)
     x = torch.zeros(1, 1, 8, 8) if name is None else torch.zeros(1, 3, 64, 64)
     macs = count(layout_of(model, x), {}).macs_dense
     expected = multiply_adds(model.eval(), x)
-    if name == "swin_t":  # its attention's products are no layer's
-        assert 0.5 * expected < macs <= expected
+    if name == "swin_t":  # the products and projections of its attention are no layers
+        assert 0.3 * expected < macs <= expected
     else:
         assert macs == expected
 

@@ -17,7 +17,8 @@ NET = Path(__file__).parent / "small_net.py"
 COMMAND = (
     sys.executable, "-P", "-m", "bench", "run", "--methods", "magnitude,dropnet,edropout,random",
     "--models", f"lenet-300-100,{NET}:build", "--targets", "2,4", "--seeds", "0",
-    "--set", "recipe.epochs=10", "--checkpoint-seconds", "0", "--progress", "plain",
+    "--set", "recipe.epochs=10", "--checkpoint-seconds", "0.2", "--latency", "off",
+    "--progress", "plain",
 )  # fmt: skip
 
 
