@@ -84,3 +84,14 @@ def test_start_up(tmp_path: Path) -> None:
     content = figures(tmp_path, "start_up", "--trials", "84")
     for command in ("help", "plan 84 trials", "skip 84 finished trials", "report 84 trials"):
         assert f"{command}\n{command}, multiples of import torch" in names(content)
+
+
+def test_removal(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    small = ("--networks", "resnet-18", "--shares", "0.4", "--seconds", "0.01")
+    done = run(tmp_path, "removal", *small, "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    rows = {row["coupling"]: row for row in json.loads(file.read_text())}
+    cuts = [100 * rows[c]["cut"] for c in ("internal", "intersection", "branch", "tied")]
+    assert cuts == pytest.approx([39.1, 41.2, 54.9, 63.5], abs=0.5)
+    assert all(row["error"] <= 1e-12 and row["onnx_difference"] <= 1e-4 for row in rows.values())
