@@ -1,5 +1,6 @@
 """What masks leave of a network, layer by layer: units, weights, parameters, multiply-adds."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -53,9 +54,7 @@ def per_layer(layout: Layout, masks: Mapping[str, Tensor]) -> list[LayerSize]:
 def _size(
     layout: Layout, layer: Layer, outputs: Tensor, inputs: Tensor, masks: Mapping[str, Tensor]
 ) -> LayerSize:
-    units, kernel = layer.weight_shape[0], 1
-    for side in layer.weight_shape[2:]:
-        kernel *= side
+    units, kernel = layer.weight_shape[0], math.prod(layer.weight_shape[2:])
     kept = int(outputs.sum())
     pairs = outputs[:, None] & by_group(layer, inputs)
     between = int(pairs.sum()) * kernel

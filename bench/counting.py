@@ -5,6 +5,7 @@ is left once dropped units are cut out of the network with all that touches them
 (after units without inputs or outputs are propagated away as well).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,10 +49,7 @@ def count_effective(layout: Layout, masks: Mapping[str, Tensor]) -> Account:
     A unit is dead when the masks drop it or when no kept weight enters it or leaves it. A network
     without sites has no units that could be dead.
     """
-    network = _Network(layout, masks)
-    while network.bury_dead_units():
-        pass
-    return network.account()
+    return _buried(layout, masks).account()
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,16 @@ class Live:
 
 def live_units(layout: Layout, masks: Mapping[str, Tensor]) -> Live:
     """Return which outputs and inputs of each layer live, on the CPU."""
+    network = _buried(layout, masks)
+    return Live(network.out, network.inputs)
+
+
+def _buried(layout: Layout, masks: Mapping[str, Tensor]) -> "_Network":
+    """Propagate dead units until no other one is found."""
     network = _Network(layout, masks)
     while network.bury_dead_units():
         pass
-    return Live(network.out, network.inputs)
+    return network
 
 
 def output_side_share(layout: Layout, masks: Mapping[str, Tensor]) -> float:
@@ -80,7 +84,7 @@ def output_side_share(layout: Layout, masks: Mapping[str, Tensor]) -> float:
     units = layout.units(masks)
     for layer in layout.layers:
         rows = layer.weight_shape[0]
-        size = _numel(layer.weight_shape)
+        size = math.prod(layer.weight_shape)
         dense += size + rows * int(layer.has_bias)
         if layer.is_convolution:
             alive_rows = int(units[layer.name].sum()) if layer.name in units else rows
@@ -143,16 +147,16 @@ class _Network:
         """Weights whose masks keep them, between the given outputs and inputs."""
         mask = self._weight_masks.get(layer.name)
         if mask is None and layer.groups == 1:
-            return int(rows.sum()) * int(columns.sum()) * _numel(layer.weight_shape[2:])
+            return int(rows.sum()) * int(columns.sum()) * math.prod(layer.weight_shape[2:])
         pairs = rows[:, None] & by_group(layer, columns)
         if mask is None:
-            return int(pairs.sum()) * _numel(layer.weight_shape[2:])
+            return int(pairs.sum()) * math.prod(layer.weight_shape[2:])
         return int(mask[pairs].sum())
 
     def account(self) -> Account:
         layout = self.layout
-        dense = sum(_numel(shape) for shape in layout.parameters.values())
-        weights = {layer.name: _numel(layer.weight_shape) for layer in layout.layers}
+        dense = sum(math.prod(shape) for shape in layout.parameters.values())
+        weights = {layer.name: math.prod(layer.weight_shape) for layer in layout.layers}
         left = {
             la.name: self.weights_left(la, self.columns(la), self.out[la.name])
             for la in layout.layers
@@ -234,10 +238,3 @@ def _clear_where(bits: Tensor, dead: Tensor) -> bool:
         return False
     bits &= ~dead
     return True
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bench import fingerprint, measure, pretrained
-from bench.errors import BenchError, TrialFailed
+from bench.errors import BenchError, TrialFailed, UsageError
 from bench.gates import apply_hard, zero
 from bench.layout import Layout
 from bench.network import about
@@ -31,7 +31,7 @@ from bench.setting import Kept, Reference, Setting
 from bench.spec import SCHEMA, TrialSpec
 from bench.trainer import load_model
 from bench.trial import Trial
-from bench.workbench import Bench, Parts, build
+from bench.workbench import Bench, Parts, build, input_shape
 
 MAX_STORED_CLASSES = 200
 
@@ -92,7 +92,8 @@ def _run(
     control = method.control()
     rounds = trial.rounds if control.follows_rounds else trial.rounds[-1:]
     _write_state(folder, trial)
-    left = removed(network, layout, trial.masks.touched, parts.shape)
+    shape = input_shape(bench.registry, spec.model, parts.dataset)
+    left = removed(network, layout, trial.masks.touched, shape)
     measured = _measure(folder, left, layout, trial, parts)
     result = {
         "schema": SCHEMA,
@@ -175,9 +176,10 @@ def _reference(bench: Bench, spec: TrialSpec) -> Reference | None:
     if record is None:
         raise TrialFailed(wrong or f"it is a control of trial {followed}, which did not finish")
     control = record["control"]
-    masks = bench.results.trial(followed).path / "masks.safetensors"
-    if file_digest(masks) != record["files"][masks.name]:
-        raise TrialFailed(f"{masks} is not the file that its record was written with")
+    try:
+        masks = bench.results.trial(followed).file("masks.safetensors", record)
+    except UsageError as error:
+        raise TrialFailed(str(error)) from error
     return Reference(
         start=control["start"],
         rounds=tuple(control["rounds"]),

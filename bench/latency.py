@@ -62,10 +62,13 @@ def measure(
         shape: channels, height and width of the images.
     """
     found = []
+    in_channels_last = any(
+        p.dim() == 4 and p.is_contiguous(memory_format=torch.channels_last)
+        for p in dense.parameters()
+    )
     for batch_size in BATCH_SIZES:
         x = torch.randn(batch_size, *shape).to(device)
-        if any(p.is_contiguous(memory_format=torch.channels_last) and p.dim() == 4
-               for p in dense.parameters()):  # fmt: skip
+        if in_channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), evaluating(dense), evaluating(compact):
             pairs = _rounds(lambda x=x: dense(x), lambda x=x: compact(x), device, span)  # type: ignore[misc]
@@ -84,11 +87,9 @@ def _rounds(
     started = time.perf_counter()
     while True:
         # Who comes second finds warm caches: they take turns.
-        if len(pairs) % 2:
-            late, early = _timed(second, device), _timed(first, device)
-            pairs.append((early, late))
-        else:
-            pairs.append((_timed(first, device), _timed(second, device)))
+        calls = (second, first) if len(pairs) % 2 else (first, second)
+        times = {call: _timed(call, device) for call in calls}
+        pairs.append((times[first], times[second]))
         passed = time.perf_counter() - started
         enough = len(pairs) >= REPEATS and passed >= span.least
         if enough or (len(pairs) >= FEWEST and passed >= span.most):

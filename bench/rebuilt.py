@@ -10,12 +10,11 @@ from bench.compact import compact
 from bench.data import Dataset, Shape
 from bench.errors import UsageError
 from bench.layout import Layout
-from bench.network import about
-from bench.records import TrialFolder, file_digest
+from bench.records import TrialFolder
 from bench.registry import Registry
 from bench.spec import TrialSpec
 from bench.trainer import load_model
-from bench.workbench import build
+from bench.workbench import build, input_shape
 
 
 @dataclass(frozen=True)
@@ -54,17 +53,10 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
         record = folder.result()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"the record of trial {folder.id} is not sound: {error}") from error
-    files = {}
-    for name in ("model.safetensors", "masks.safetensors"):
-        path = folder.path / name
-        if not path.is_file() or file_digest(path) != record["files"].get(name):
-            raise UsageError(f"{path} is not the file that its record was written with")
-        files[name] = load_file(path)
+    weights, masks = (folder.file(f"{n}.safetensors", record) for n in ("model", "masks"))
     spec = TrialSpec.from_json(record["spec"])
     dataset = registry.dataset(spec.dataset)
     network, layout = build(registry, spec.model, dataset, spec.seed, spec.coupling)
-    load_model(network, files["model.safetensors"])
-    channels, height, width = dataset.shape
-    side = about(registry.model(spec.model)).input_size
-    shape = (channels, side or height, side or width)
-    return Rebuilt(spec, network.eval(), layout, files["masks.safetensors"], dataset, shape)
+    load_model(network, load_file(weights))
+    shape = input_shape(registry, spec.model, dataset)
+    return Rebuilt(spec, network.eval(), layout, load_file(masks), dataset, shape)

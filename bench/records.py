@@ -74,6 +74,17 @@ class TrialFolder:
             raise ValueError("its specification belongs to another id")
         return result
 
+    def file(self, name: str, record: Mapping[str, Any]) -> Path:
+        """Return a file of the trial that is the one its record was written with.
+
+        Raises:
+            UsageError: it is missing or was changed.
+        """
+        path = self.path / name
+        if not path.is_file() or file_digest(path) != record["files"].get(name):
+            raise UsageError(f"{path} is not the file that its record was written with")
+        return path
+
     def error(self) -> dict[str, Any]:
         """What stopped a failed trial: `error`, a sentence, and `traceback`."""
         try:

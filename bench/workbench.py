@@ -27,11 +27,6 @@ class Parts:
     validation: Part
     test: Part
 
-    @property
-    def shape(self) -> Shape:
-        """Channels, height and width of the images that the network is given."""
-        return (self.dataset.shape[0], *self.test.view.size)
-
 
 @dataclass
 class Bench:
@@ -65,14 +60,18 @@ class Bench:
         return self._parts[key]
 
 
+def input_shape(registry: Registry, model: str, dataset: Dataset) -> Shape:
+    """Channels, height and width of the images that a network is given of a data set."""
+    channels, height, width = dataset.shape
+    side = about(registry.model(model)).input_size
+    return channels, side or height, side or width
+
+
 def build(
     registry: Registry, model: str, dataset: Dataset, seed: int, coupling: Coupling = "tied"
 ) -> tuple[nn.Module, Layout]:
     """Build a network from its seed, on the CPU, and find its layers and units."""
-    maker = registry.model(model)
-    channels, height, width = dataset.shape
-    size = about(maker).input_size
-    shape = (channels, size or height, size or width)
+    maker, shape = registry.model(model), input_shape(registry, model, dataset)
     torch.manual_seed(derive(seed, "init"))
     try:
         network = maker(dataset.classes, shape)

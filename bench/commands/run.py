@@ -61,7 +61,7 @@ def run_command(**given: Any) -> int:
     name = Path(flags.suite).stem if flags.suite else "default"
     results = Results(flags.out or Path("results") / name)
     if flags.dry_run:
-        _tell(plan.notes)
+        _tell(*plan.notes)
         return _dry_run(plan, results, flags.as_json)
     from bench.runner import Settings, jobs_of
     from bench.todo import what_is_left
@@ -69,7 +69,7 @@ def run_command(**given: Any) -> int:
     workers = jobs_of(flags.jobs, len(plan.chains), flags.threads, flags.device)
     results.create()
     todo = what_is_left(plan, results, registry, flags.retry_failed, flags.rerun_changed)
-    _tell([*plan.notes, *todo.warnings])
+    _tell(*plan.notes, *todo.warnings)
     _check_data(registry, plan, todo, flags.data_dir)
     results.add_to_plan(plan.trials)
     if todo.trials == 0:
@@ -107,11 +107,7 @@ def _time_networks(
     if chosen != "off":
         machine = Machine(device_named(settings.device), settings.threads)
         machine.prepare()
-        measure_all(results, registry, machine, chosen, list(plan.trials), _tell_one)
-
-
-def _tell_one(note: str) -> None:
-    click.echo(f"Note: {note}", err=True)
+        measure_all(results, registry, machine, chosen, list(plan.trials), _tell)
 
 
 def _suite_file(registry: Registry, suite: str | None) -> Path | None:
@@ -125,7 +121,7 @@ def _suite_file(registry: Registry, suite: str | None) -> Path | None:
     return entries[suite].path
 
 
-def _tell(notes: list[str]) -> None:
+def _tell(*notes: str) -> None:
     for note in notes:
         click.echo(f"Note: {note}", err=True)
 
