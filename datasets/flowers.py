@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.api import DataDamaged, DataMissing, Dataset, ImageFiles, Split, from_each_class
-from bench.datasets._folders import IMAGENET_MEAN, IMAGENET_STD
+from bench.api import DataDamaged, DataMissing, ImageFiles, Split, from_each_class
+from bench.datasets._folders import Photos
 
 PARTS = {"train": "trnid", "val": "valid", "test": "tstid"}
 
 
-class Flowers(Dataset):
+class Flowers(Photos):
     """Flowers-102, 10 validation and 10 test images of each class, the rest trains (EDropout).
 
     The three official parts, 8,189 images of 40-258 a class, are pooled first; the draw is fixed.
@@ -23,13 +23,7 @@ class Flowers(Dataset):
     """
 
     name = "flowers"
-    shape = (3, 256, 256)
     classes = 102
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
-    needs_files = True
-    augment = "flip+resized-crop"
-    crop_share = 0.875
 
     def load(self, root: Path) -> Split:
         train, validation, test = self._official(root)

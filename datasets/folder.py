@@ -4,29 +4,21 @@ from pathlib import Path
 
 from bench.api import (
     DataMissing,
-    Dataset,
     ImageFiles,
     Split,
     UsageError,
     stratified,
     with_validation,
 )
-from bench.datasets._folders import IMAGENET_MEAN, IMAGENET_STD, class_folders, images_in, labelled
+from bench.datasets._folders import Photos, class_folders, images_in, labelled
 
 
-class ImageFolder(Dataset):
+class ImageFolder(Photos):
     """Images in PATH/train/<class>/ with PATH/val (or valid) and PATH/test, or in PATH/<class>/.
 
     Of `val` and `test`, one alone is the test set, and validation is a stratified tenth of `train`.
     Where there is neither, images are split 80/10/10, each class in proportion. All are 256x256.
     """
-
-    shape = (3, 256, 256)
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
-    needs_files = True
-    augment = "flip+resized-crop"
-    crop_share = 0.875
 
     def __init__(self, path: str | Path) -> None:
         """Find the classes in a folder.

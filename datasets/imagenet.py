@@ -9,17 +9,16 @@ import torch
 from bench.api import (
     DataDamaged,
     DataMissing,
-    Dataset,
     ImageFiles,
     Split,
     from_each_class,
     stratified,
     with_validation,
 )
-from bench.datasets._folders import IMAGENET_MEAN, IMAGENET_STD, class_folders, labelled
+from bench.datasets._folders import Photos, class_folders, labelled
 
 
-class TinyImagenet(Dataset):
+class TinyImagenet(Photos):
     """Tiny ImageNet: 200 classes of 500 photographs, 64x64: 90,000 / 10,000 / 10,000.
 
     The official validation images, the only labelled ones beside the training images, are the
@@ -29,9 +28,7 @@ class TinyImagenet(Dataset):
     name = "tiny-imagenet"
     shape = (3, 64, 64)
     classes = 200
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
-    needs_files = True
+    crop_share = 1.0
     augment = "flip+crop"
 
     def load(self, root: Path) -> Split:
@@ -77,7 +74,7 @@ class TinyImagenet(Dataset):
         return ImageFiles(folder, tuple(paths), torch.tensor(labels), self.shape)
 
 
-class Imagenette(Dataset):
+class Imagenette(Photos):
     """Imagenette: 10 easy classes of ImageNet, 160x160: 8,522 / 947 / 3,925 photographs.
 
     Its official validation images are the test set. Of the three published sizes that of 160
@@ -87,10 +84,7 @@ class Imagenette(Dataset):
     name = "imagenette"
     shape = (3, 160, 160)
     classes = 10
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
-    needs_files = True
-    augment = "flip+resized-crop"
+    crop_share = 1.0
     folders: ClassVar[tuple[str, ...]] = ("imagenette2-160", "imagenette2-320", "imagenette2")
 
     def load(self, root: Path) -> Split:
@@ -110,7 +104,7 @@ class Imagenette(Dataset):
             datasets.Imagenette(os.fspath(root), split="train", size="160px", download=True)
 
 
-class Imagenet(Dataset):
+class Imagenet(Photos):
     """ImageNet-1k (ILSVRC 2012): 1,000 classes, 256x256 cut to 224; files in `imagenet`.
 
     `train` and `val` hold one folder per class; a class's label is its place in their sorted
@@ -121,13 +115,7 @@ class Imagenet(Dataset):
     """
 
     name = "imagenet"
-    shape = (3, 256, 256)
     classes = 1000
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
-    needs_files = True
-    augment = "flip+resized-crop"
-    crop_share = 0.875
 
     def load(self, root: Path) -> Split:
         folder = root / "imagenet"

@@ -9,23 +9,17 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from bench.api import DataDamaged, DataMissing, Dataset, ImageFiles, Split
-from bench.datasets._folders import IMAGENET_MEAN, IMAGENET_STD
+from bench.api import DataDamaged, DataMissing, ImageFiles, Split
+from bench.datasets._folders import Photos
 
 PER_CLASS = 80
 
 
-class Oxford17(Dataset):
+class Oxford17(Photos):
     """Oxford's 17 flowers, official split 1: 680 / 340 / 340 photographs."""
 
     name = "oxford-17"
-    shape = (3, 256, 256)
     classes = 17
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
-    needs_files = True
-    augment = "flip+resized-crop"
-    crop_share = 0.875
     number: ClassVar[int] = 1
 
     def load(self, root: Path) -> Split:
