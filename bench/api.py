@@ -21,18 +21,24 @@ from bench.errors import (
     UnknownName,
     UsageError,
 )
-from bench.evaluation import Evaluation
 from bench.gates import Gates, scoring
 from bench.layout import Layout, Site
 from bench.masks import Masks, Scope, Scores
-from bench.method import Control, Level, Method, Retrain, Score, Start
+from bench.method import Control, Fixture, Level, Method, Rate, Retrain, Score, Start
 from bench.modes import evaluating
 from bench.network import network
+from bench.quality import TASKS
 from bench.recipe import Recipe
+from bench.seeds import generator
 from bench.setting import Reference, State
+from bench.states import validated_with
+from bench.task import AUTOENCODER, REGRESSION, Evaluation
 from bench.trial import Trial
 
 __all__ = [
+    "AUTOENCODER",
+    "REGRESSION",
+    "TASKS",
     "BenchError",
     "Callback",
     "Control",
@@ -40,6 +46,7 @@ __all__ = [
     "DataMissing",
     "Dataset",
     "Evaluation",
+    "Fixture",
     "Gates",
     "ImageFiles",
     "Images",
@@ -47,6 +54,7 @@ __all__ = [
     "Level",
     "Masks",
     "Method",
+    "Rate",
     "Recipe",
     "Reference",
     "Retrain",
@@ -66,9 +74,11 @@ __all__ = [
     "check_images",
     "evaluating",
     "from_each_class",
+    "generator",
     "network",
     "reconnected",
     "scoring",
     "stratified",
+    "validated_with",
     "with_validation",
 ]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from bench.counting import live_units
 from bench.layout import Layout
 from bench.modes import evaluating
-from bench.operations import argument, split_sizes, writes_into
+from bench.operations import argument, is_sigmoid, split_sizes, writes_into
 from bench.rewriting import CannotCompact, Piece, Rewriter
 from bench.thinning import (
     Constant,
@@ -193,8 +193,8 @@ class _Remover(Rewriter):
     def _activation(self, node: fx.Node) -> Piece:
         given = self._argument(node)
         constant = given.constant
-        if given.has_constants:
-            constant = self._applied(node, given.constant)
+        if given.has_constants or is_sigmoid(node, self.modules):
+            constant = torch.where(given.lives, 0.0, self._applied(node, given.constant))
         return Piece(self._again(node, given), given.lives, constant)
 
     def _pass(self, node: fx.Node) -> Piece:

@@ -25,7 +25,7 @@ class Account:
         params_dense: elements of all parameters.
         params_masked: weights the masks keep plus every parameter without a mask.
         params_kept: after cutting out dropped units; equals params_masked for weight masks.
-        weights_dense, weights_kept: the same over convolution and linear weights only.
+        weights_dense, weights_masked, weights_kept: the same over convolution and linear weights only.
         macs_dense, macs_kept: multiply-adds of those weights for one image.
     """
 
@@ -33,6 +33,7 @@ class Account:
     params_masked: int
     params_kept: int
     weights_dense: int
+    weights_masked: int
     weights_kept: int
     macs_dense: int
     macs_kept: int
@@ -174,6 +175,7 @@ class _Network:
             params_masked=dense - zeroed,
             params_kept=dense - gone,
             weights_dense=weights_dense,
+            weights_masked=sum(masked.values()),
             weights_kept=weights_kept,
             macs_dense=sum(layer.positions * weights[layer.name] for layer in layout.layers),
             macs_kept=sum(layer.positions * left[layer.name] for layer in layout.layers),
@@ -192,13 +194,13 @@ class _Network:
         needed = {la.name: torch.zeros_like(self.out[la.name]) for la in self.layout.layers}
         for layer in self.layout.layers:
             live = self._live_weights(layer)
-            if layer.is_prunable_output:
+            if layer.is_removable_output:
                 found |= _clear_where(self.out[layer.name], ~live.any(dim=1))
             used = _columns_used(layer, live)
             found |= _clear_where(self.inputs[layer.name], ~used)
             note_use(layer.inputs, used, needed)
         for layer in self.layout.layers:
-            if layer.is_prunable_output:
+            if layer.is_removable_output:
                 found |= _clear_where(self.out[layer.name], ~needed[layer.name])
         return found
 

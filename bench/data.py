@@ -27,6 +27,7 @@ from bench.splits import (
     with_validation,
 )
 from bench.streaming import RESIDENT_BYTES, Source, check_decodable, source_of
+from bench.task import AUTOENCODER, CLASSIFICATION, Task
 
 __all__ = [
     "AnyImages",
@@ -50,8 +51,11 @@ class Dataset(ABC):
 
     Attributes:
         shape, classes: known without any file: networks are built before data is read.
+        task: what is asked of a network; `classes` are labels, or how many numbers a regression has.
+        stored_one: what stands for 1 in the stored images: bytes go up to 255, numbers are numbers.
         augment: what is done to training images unless the recipe says otherwise.
         crop_share: of the side of a stored image, the centre that evaluation looks at.
+        relevant: which inputs the targets depend on, boolean (pixels,), where that is known.
     """
 
     name: str
@@ -59,9 +63,16 @@ class Dataset(ABC):
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    task: Task = CLASSIFICATION
+    stored_one: float = 255.0
     needs_files: bool = False
     augment: str = "none"
     crop_share: float = 1.0
+    relevant: Tensor | None = None
+
+    def for_seed(self, seed: int) -> "Dataset":
+        """Return the data set that a trial with this seed sees: the same for all, unless it is drawn."""
+        return self
 
     @abstractmethod
     def load(self, root: Path) -> Split:
@@ -93,15 +104,18 @@ def check_images(images: AnyImages, shape: Shape, classes: int, what: str) -> No
     """
     if isinstance(images, ImageFiles):
         found: tuple[int, ...] = images.shape
-        count, is_uint8 = len(images.paths), True
+        count, kind = len(images.paths), torch.uint8
     else:
-        found, count = tuple(images.x.shape[1:]), len(images.x)
-        is_uint8 = images.x.dtype == torch.uint8
-    if not is_uint8 or found != shape:
-        raise DataDamaged(f"{what}: images are {found}, expected {shape}")
+        found, count, kind = tuple(images.x.shape[1:]), len(images.x), images.x.dtype
+    has_numbers = images.y.is_floating_point()  # a regression's targets
+    if found != shape or kind != (torch.float32 if has_numbers else torch.uint8):
+        raise DataDamaged(f"{what}: images are {kind} {found}, expected {shape}")
     if count != len(images.y) or len(images) == 0:
         raise DataDamaged(f"{what}: {count} images but {len(images.y)} labels")
-    if int(images.y.min()) < 0 or int(images.y.max()) >= classes:
+    if has_numbers:
+        if images.y.shape[1:] != (classes,) or not bool(images.y.isfinite().all()):
+            raise DataDamaged(f"{what}: targets must be {classes} finite numbers for each sample")
+    elif int(images.y.min()) < 0 or int(images.y.max()) >= classes:
         raise DataDamaged(f"{what}: a label lies outside 0-{classes - 1}")
     missing = images.first_missing() if isinstance(images, ImageFiles) else None
     if missing is not None:
@@ -113,12 +127,13 @@ class Part:
     """One part of a data set, ready to be cut into normalised float batches on the device.
 
     Attributes:
-        y: labels (n,) on the device.
+        y: labels (n,), or a regression's targets (n, numbers), on the device.
     """
 
     source: Source
     y: Tensor
     view: View
+    task: Task = CLASSIFICATION
     size: int | None = None
     channels_last: bool = False
 
@@ -144,7 +159,7 @@ class Part:
         channels, height, width = dataset.shape
 
         def per_channel(values: tuple[float, ...]) -> Tensor:
-            return (torch.tensor(values) * 255).view(1, channels, 1, 1).to(device)
+            return (torch.tensor(values) * dataset.stored_one).view(1, channels, 1, 1).to(device)
 
         window = (round(height * dataset.crop_share), round(width * dataset.crop_share))
         view = View(
@@ -153,7 +168,7 @@ class Part:
         )  # fmt: skip
         wanted = None if (height, width) == (size, size) else size
         source = source_of(images, device, resident_bytes, workers)
-        return cls(source, images.y.to(device), view, wanted)
+        return cls(source, images.y.to(device), view, dataset.task, wanted)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -177,19 +192,25 @@ class Part:
         sha.update(repr(form).encode())
         if self.view.window != self.view.stored:
             sha.update(repr(self.view.window).encode())
+        if self.task != CLASSIFICATION:
+            sha.update(self.task.name.encode())
         return sha.hexdigest()
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Return normalised images (b, channels, height, width) and labels (b,)."""
+        """Return normalised images (b, channels, height, width) and targets, as `batches` does."""
         return next(self.batches(max(1, len(index)), index))
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Cut the whole part, or the positions in `order`, into batches; the last may be short."""
+        """Cut the whole part, or the positions in `order`, into batches; the last may be short.
+
+        Targets are labels (b,), numbers (b, outputs) or, for an autoencoder, the normalised images
+        flattened (b, pixels).
+        """
         order = torch.arange(len(self)) if order is None else order
         chunks = torch.split(order.to(self.source.indexed_on), size)
         sources = self.source.batches(chunks)
         for chunk, (store, rows) in zip(chunks, sources, strict=True):
-            yield self._in_layout(self.view.plain(store, rows)), self._labels(chunk)
+            yield self._with_targets(self.view.plain(store, rows), chunk)
 
     def training_batches(
         self,
@@ -218,14 +239,16 @@ class Part:
             else:
                 draws = generator(seed, "augment", clock, step)
                 x = self.view.augmented(store, rows, augment, draws)
-            yield self._in_layout(x), self._labels(chunk)
+            yield self._with_targets(x, chunk)
 
     def in_layout(self, channels_last: bool) -> "Part":
         """Return the same part with batches in the memory layout the network wants."""
         return replace(self, channels_last=channels_last)
 
-    def _labels(self, chunk: Tensor) -> Tensor:
-        return self.y.index_select(0, chunk.to(self.device))
+    def _with_targets(self, x: Tensor, chunk: Tensor) -> tuple[Tensor, Tensor]:
+        if self.task == AUTOENCODER:
+            return self._in_layout(x), x.flatten(1).clone()  # a network may change x in place
+        return self._in_layout(x), self.y.index_select(0, chunk.to(self.device))
 
     def _in_layout(self, x: Tensor) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x

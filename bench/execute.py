@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
-from bench import fingerprint, measure, pretrained
+from bench import fingerprint, outcome, pretrained
 from bench.errors import BenchError, TrialFailed, UsageError
-from bench.gates import apply_hard, zero
 from bench.layout import Layout
 from bench.network import about
 from bench.options import method_of
@@ -26,14 +25,11 @@ from bench.pretrained import Fitted
 from bench.recipe import Recipe
 from bench.records import file_digest, sealed, write_json
 from bench.registry import Registry
-from bench.removal import Removed, removed
-from bench.setting import Kept, Reference, Setting
+from bench.removal import removed
+from bench.setting import Reference, Setting
 from bench.spec import SCHEMA, TrialSpec
-from bench.trainer import load_model
 from bench.trial import Trial
 from bench.workbench import Bench, Parts, build, input_shape
-
-MAX_STORED_CLASSES = 200
 
 
 def execute(
@@ -81,7 +77,7 @@ def _run(
     write_json(folder / "spec.json", _spec_record(bench, spec))
     write_json(folder / "env.json", bench.machine.record(bench.flags))
     maker = bench.registry.model(spec.model)
-    parts = bench.parts(spec.dataset, spec.budget, about(maker).input_size)
+    parts = bench.parts(spec.dataset, spec.budget, about(maker).input_size, spec.seed)
     network, layout = build(bench.registry, spec.model, parts.dataset, spec.seed, spec.coupling)
     weights = _weights(bench, spec, network, layout)
     network.to(bench.machine.device)
@@ -91,16 +87,21 @@ def _run(
     trial.close()
     control = method.control()
     rounds = trial.rounds if control.follows_rounds else trial.rounds[-1:]
-    _write_state(folder, trial)
+    outcome.write_state(folder, trial)
     shape = input_shape(bench.registry, spec.model, parts.dataset)
     left = removed(network, layout, trial.masks.touched, shape)
-    measured = _measure(folder, left, layout, trial, parts)
+    figures = outcome.measured(folder, left, layout, trial, parts)
     result = {
         "schema": SCHEMA,
         "id": spec.id,
         "spec": spec.as_json(),
-        "metrics": measured | _deterministic_cost(trial),
-        "kept": {name: _kept(network, layout, k, parts) for name, k in trial.kept.items()},
+        "metrics": figures | _deterministic_cost(trial),
+        "task": parts.dataset.task.name,
+        "curves": trial.curves,
+        "kept": {
+            name: outcome.measured_state(network, layout, k, parts)
+            for name, k in trial.kept.items()
+        },
         "unreachable": trial.unreachable if spec.target and not spec.depends_on else False,
         "control": {
             "start": control.start,
@@ -190,41 +191,6 @@ def _reference(bench: Bench, spec: TrialSpec) -> Reference | None:
     )
 
 
-def _write_state(folder: Path, trial: Trial) -> None:
-    """Store masks and the final weights, dropped ones as zeros."""
-    apply_hard(trial.model, trial.masks)
-    masks = {name: mask.cpu() for name, mask in trial.masks.touched.items()}
-    _save(folder / "masks.safetensors", masks)
-    _save(folder / "model.safetensors", trial.model.state_dict())
-
-
-def _measure(
-    folder: Path, left: Removed, layout: Layout, trial: Trial, parts: Parts
-) -> dict[str, Any]:
-    """Everything is measured on the network that is left after removal."""
-    channels_last = layout.has_convolutions
-    columns, logits = measure.accuracy(
-        left.network, parts.test.in_layout(channels_last), parts.validation.in_layout(channels_last)
-    )
-    if parts.dataset.classes <= MAX_STORED_CLASSES:
-        _save(folder / "predictions.safetensors", {k: v.half() for k, v in logits.items()})
-    sizes = measure.sizes(layout, trial.masks.touched)
-    sizes |= {"params_compact": left.parameters, "macs_compact": left.multiply_adds,
-              "compact_max_error": left.error}  # fmt: skip
-    return columns | sizes
-
-
-def _kept(network: nn.Module, layout: Layout, state: Kept, parts: Parts) -> dict[str, Any]:
-    """Measure a state that the method wanted beside the final one."""
-    load_model(network, state.tensors)
-    zero(network, layout, state.masks)
-    channels_last = layout.has_convolutions
-    columns, _ = measure.accuracy(
-        network, parts.test.in_layout(channels_last), parts.validation.in_layout(channels_last)
-    )
-    return columns | measure.sizes(layout, state.masks)
-
-
 def _deterministic_cost(trial: Trial) -> dict[str, Any]:
     cost = trial.ledger.cost
     return {
@@ -278,12 +244,6 @@ def sources(registry: Registry, spec: TrialSpec) -> dict[str, str]:
         "model": registry.source_of("models", spec.model),
         "dataset": registry.source_of("datasets", spec.dataset),
     }
-
-
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
-    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, part)
-    part.replace(path)
 
 
 def _tuples(value: Any) -> Any:

@@ -213,6 +213,13 @@ def _refusing(job: _Job, form: str) -> Iterator[None]:
 # -- what is written beside, and the check ---------------------------------------------------
 
 
+_OUTPUTS = {
+    "classification": "logits (batch, classes)",
+    "regression": "numbers (batch, outputs)",
+    "autoencoder": "the normalised image again, flattened (batch, pixels)",
+}
+
+
 def _write_widths(job: _Job, folder: Path) -> None:
     """Say what a user needs to feed the network, and how wide its layers are."""
     modules = dict(job.smaller.named_modules())
@@ -235,13 +242,14 @@ def _write_widths(job: _Job, folder: Path) -> None:
             "dtype": "float32",
             "mean": data.mean,
             "std": data.std,
-            "normalisation": "(pixel / 255 - mean) / std, per channel; pixels are 0-255",
+            "normalisation": f"(value / {data.stored_one:g} - mean) / std, per channel; a pixel is 0-255",
             "image": [channels, height, width],
             "centre_cut": window,
             "resized_to": job.trial.shape[1:],
             "resizing": "bilinear, antialiased, after normalisation; nothing where sizes agree",
         },
-        "output": "logits (batch, classes)",
+        "task": data.task.name,
+        "output": _OUTPUTS[data.task.name],
         "parameters_before": _parameters(job.masked),
         "parameters_after": _parameters(job.smaller),
         "why_whole": job.why_whole,

@@ -36,6 +36,7 @@ _DECIDES_NUMBERS = [
     "splits",
     "states",
     "streaming",
+    "task",
     "trainer",
     "trial",
     "wiring",

@@ -20,7 +20,10 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 
 @dataclass(frozen=True)
 class Images:
-    """Images (n, channels, height, width) in uint8 and their labels (n,) in int64."""
+    """Images (n, channels, height, width) in uint8 and their labels (n,) in int64.
+
+    A regression's samples are float32, and so are their targets (n, numbers).
+    """
 
     x: Tensor
     y: Tensor

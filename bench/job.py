@@ -1,15 +1,12 @@
 """What one training is to do, how far it is, and what it took: plain records."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from torch import Tensor
-
 from bench.recipe import Recipe
+from bench.task import Loss
 
 Mode = Literal["hard", "gate", "soft"]
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass

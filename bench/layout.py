@@ -65,7 +65,9 @@ class Layer:
         positions: output positions per image: MACs are positions x weights.
         inputs: what feeds it, channel by channel.
         groups: 1; as many as there are channels in a depthwise convolution.
-        is_prunable_output: False for the classifier, and where outputs cannot be removed.
+        is_prunable_output: whether its outputs are units, so that masks may speak of them.
+        is_removable_output: whether an output that nothing enters or leaves can be cut out: units,
+            and those that end in a sigmoid, which emit a constant when they are dead.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Layer:
     inputs: Flow = ()
     groups: int = 1
     is_prunable_output: bool = False
+    is_removable_output: bool = False
 
     @property
     def n_inputs(self) -> int:

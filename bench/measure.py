@@ -2,18 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from bench.counting import count, count_effective, output_side_share
+from bench.counting import Live, count, count_effective, live_units, output_side_share
 from bench.data import Part
 from bench.errors import TrialFailed
-from bench.evaluation import Evaluation, evaluation_of, logits_of
+from bench.evaluation import outputs_of
+from bench.flow import ALWAYS
 from bench.layout import Layout
-
-COLLAPSE_MARGIN = 0.5  # points within chance
+from bench.quality import TASKS
+from bench.task import Evaluation
 
 
 def sizes(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def sizes(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Any]:
         "params_masked": plain.params_masked,
         "params_kept": plain.params_kept,
         "params_effective": effective.params_kept,
+        "density": plain.weights_masked / plain.weights_dense,
         "pruning_rate": 1 - effective.params_kept / plain.params_dense,
         "pruning_rate_prunable": 1 - effective.weights_kept / plain.weights_dense,
         "compression": plain.params_dense / effective.params_kept,
@@ -37,34 +39,76 @@ def sizes(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Any]:
         "macs_effective": effective.macs_kept,
         "speedup_theoretical": plain.macs_dense / max(1, effective.macs_kept),
         "units": {name: {"kept": kept[name], "of": n} for name, n in units.items()},
+        "live": live(layout, masks),
     }
 
 
-def accuracy(
+def quality(
     model: nn.Module, test: Part, validation: Part
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Evaluate a finished network: the one place that reads test images, in one pass.
 
     Returns:
-        The columns, and the logits (n, classes) of both parts by name.
+        The columns of the task, and the outputs (n, outputs) on both parts by name.
     """
-    predictions = {"test": logits_of(model, test), "validation": logits_of(model, validation)}
-    on_test = evaluation_of(predictions["test"], test.y)
-    on_validation = evaluation_of(predictions["validation"], validation.y)
-    if not math.isfinite(on_test.loss + on_validation.loss):
+    outputs, found = {}, {}
+    for name, part in (("test", test), ("validation", validation)):
+        outputs[name], targets = outputs_of(model, part)
+        found[name] = part.task.evaluate(outputs[name], targets)
+    if not math.isfinite(found["test"].loss + found["validation"].loss):
         raise TrialFailed("the network's outputs are not finite: its training diverged")
-    return _columns(on_test, on_validation, predictions["test"].shape[1]), predictions
+    return _columns(test.task.name, found["test"], found["validation"]), outputs
 
 
-def _columns(test: Evaluation, validation: Evaluation, classes: int) -> dict[str, Any]:
-    columns = asdict(test)
+def _columns(task: str, test: Evaluation, validation: Evaluation) -> dict[str, Any]:
+    headline = TASKS[task].headline.column
     return {
-        "top1": columns["top1"],
-        "top3": columns["top3"],
-        "top5": columns["top5"],
-        "test_loss": columns["loss"],
-        "n_test": columns["n"],
-        "validation_top1": validation.top1,
+        **test.values,
+        "test_loss": test.loss,
+        "n_test": test.n,
+        f"validation_{headline}": validation.values[headline],
         "validation_loss": validation.loss,
-        "collapsed": test.top1 <= 100 / classes + COLLAPSE_MARGIN,
+        "collapsed": test.collapsed,
     }
+
+
+def live(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, dict[str, int]]:
+    """Return how many units of each layer are left once dead ones are propagated; inputs first.
+
+    A unit lives when kept weights enter it and leave it. The network's inputs are pixels where its
+    first layer is linear, and channels where it is a convolution. `place` is a layer's in order: JSON
+    sorts names.
+    """
+    found = live_units(layout, masks)
+    inputs = _inputs_read(layout, found)
+    counts = {} if inputs is None else {"input": inputs}
+    counts |= {layer.name: found.out[layer.name] for layer in layout.layers}
+    return {
+        name: {"live": int(bits.sum()), "of": len(bits), "place": place}
+        for place, (name, bits) in enumerate(counts.items())
+    }
+
+
+def support(layout: Layout, masks: Mapping[str, Tensor], relevant: Tensor) -> dict[str, Any]:
+    """Hold the inputs that a network still reads against those that matter, boolean (inputs,)."""
+    read = _inputs_read(layout, live_units(layout, masks))
+    if read is None:
+        return {}
+    return {
+        "support_true": int(relevant.sum()),
+        "support_read": int(read.sum()),
+        "support_missed": int((relevant & ~read).sum()),
+        "support_exact": bool(torch.equal(relevant, read)),
+    }
+
+
+def _inputs_read(layout: Layout, found: Live) -> Tensor | None:
+    """Which of the network's inputs some layer reads; None where layers see different ones."""
+    first = [
+        layer.name for layer in layout.layers
+        if layer.inputs and all(segment.sources == {ALWAYS} for segment in layer.inputs)
+    ]  # fmt: skip
+    widths = {len(found.inputs[name]) for name in first}
+    if len(widths) != 1:
+        return None
+    return torch.stack([found.inputs[name] for name in first]).any(0)

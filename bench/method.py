@@ -6,11 +6,29 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from bench.masks import Scope, Scores
+from bench.recipe import Recipe
 from bench.trial import Trial
 
 Start = Literal["init", "pretrained"]
 Retrain = Literal["finetune", "rewind", "none"]
+Rate = Literal["target", "emergent", "none"]
 Level = Literal["unit", "weight", "any", "none"]
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """What a method is to be run on.
+
+    Attributes:
+        classes: of the data set; the number of targets of a regression.
+        task: name of the data set's task.
+        has_sites: whether the network has hidden units that can be dropped.
+    """
+
+    classes: int
+    task: str
+    has_sites: bool
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,7 @@ class Method(ABC):
         is_control: needs another trial to follow (`trial.reference`); not run on its own.
     """
 
-    rate: ClassVar[Literal["target", "emergent", "none"]] = "target"
+    rate: ClassVar[Rate] = "target"
     version: ClassVar[int] = 1
     level: ClassVar[Level] = "unit"
     is_control: ClassVar[bool] = False
@@ -59,13 +77,17 @@ class Method(ABC):
         """
         return Control()
 
+    def rate_here(self) -> Rate:
+        """Return what decides the rate under these options: `rate`, for most methods."""
+        return self.rate
+
     def takes_weights(self) -> bool:
         """Whether a pretrained network is of use to it: it calls `trial.pretrained`."""
         return False
 
-    def impossible(self, *, classes: int, has_sites: bool) -> str:
+    def impossible(self, on: Fixture) -> str:
         """Return why these options cannot work on such a network and data, or an empty string."""
-        if self.level == "unit" and not has_sites:
+        if self.level == "unit" and not on.has_sites:
             return "it drops units, and the network has none that can be dropped"
         return ""
 
@@ -116,14 +138,14 @@ class Score(Method):
             return Control()
         return Control(self.start, follows_rounds=True, retrains=self.retrain == "finetune")
 
-    def impossible(self, *, classes: int, has_sites: bool) -> str:
+    def impossible(self, on: Fixture) -> str:
         if self.step is not None and self.step <= 1:
             return (
                 f"step is {self.step}, but each round must multiply the compression by more than 1"
             )
         if self.lr_scale <= 0:
             return f"lr_scale is {self.lr_scale}, but is a factor above 0"
-        return super().impossible(classes=classes, has_sites=has_sites)
+        return super().impossible(on)
 
 
 def next_compression(now: float, step: float | None, target: float | None) -> float:

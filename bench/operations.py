@@ -68,6 +68,8 @@ def role_of(node: fx.Node, modules: dict[str, nn.Module]) -> Role:
     """What a node does to channels; `opaque` where it is not known."""
     if node.op in ("placeholder", "get_attr"):
         return "given"
+    if is_sigmoid(node, modules) and _feeds_linear_layers(node, modules):
+        return "activation"
     if node.op == "call_module":
         module = modules[str(node.target)]
         if isinstance(module, nn.Hardtanh) and not module.min_val <= 0 <= module.max_val:
@@ -77,6 +79,25 @@ def role_of(node: fx.Node, modules: dict[str, nn.Module]) -> Role:
         return "pass"
     table: dict[Any, Role] = _FUNCTIONS if node.op == "call_function" else _TENSOR_METHODS
     return table.get(node.target) or ("size" if _asks_size(node) else "opaque")
+
+
+def is_sigmoid(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether a node makes one half of a zero."""
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], nn.Sigmoid)
+    return node.target in (torch.sigmoid, F.sigmoid, "sigmoid")
+
+
+def _feeds_linear_layers(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether linear layers alone read a node, so that what a dead unit emits goes into a bias."""
+    for user in node.users:
+        module = modules[str(user.target)] if user.op == "call_module" else None
+        is_dropout = isinstance(module, nn.Dropout) or user.target is F.dropout
+        if is_dropout and _feeds_linear_layers(user, modules):
+            continue
+        if not isinstance(module, nn.Linear):
+            return False
+    return bool(node.users)
 
 
 def _asks_size(node: fx.Node) -> bool:

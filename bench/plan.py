@@ -8,11 +8,11 @@ from typing import Any
 
 from bench.errors import UnknownName, UsageError
 from bench.layout import Coupling
-from bench.method import Method
+from bench.method import Fixture, Method
 from bench.network import about
 from bench.options import grid, method_of, non_default, recipe_of
 from bench.pretrained import check_file, identity_of
-from bench.recipe import PROTOCOL_VERSION, Budget
+from bench.recipe import PROTOCOL_VERSION, Budget, Recipe
 from bench.registry import Registry
 from bench.request import Request, parse_seeds, parse_targets
 from bench.spec import TrialSpec
@@ -79,7 +79,7 @@ def make_plan(registry: Registry, asked: list[Request], threads: int = 1) -> Pla
                 if request.controls != "none":
                     plan.add([_spec(registry, "dense", base, seed)])
         # Methods that train in their own way go first: the others wait for the dense training.
-        cells.sort(key=lambda cell: cell.built.rate != "emergent")
+        cells.sort(key=lambda cell: cell.built.rate_here() != "emergent")
         for seed in seeds:
             for cell in cells:
                 _add_cell(plan, registry, cell, seed, request.controls)
@@ -109,8 +109,8 @@ def _cells(
             for method in methods:
                 for options in grid(request.options.get(method, {})):
                     built = method_of(registry, method, options)
-                    checker.check(method, built, model, dataset, request.coupling)
-                    own = targets if built.rate == "target" else (None,)
+                    checker.check(method, built, base)
+                    own = targets if built.rate_here() == "target" else (None,)
                     own_base = base
                     if weights and built.takes_weights():
                         own_base = base | {"weights": weights}
@@ -130,7 +130,7 @@ def _unused_weights(request: Request, cells: list[_Cell]) -> list[str]:
 def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: str) -> None:
     specs = [_cell_spec(cell, seed, target) for target in cell.targets]
     plan.add(specs)
-    if cell.built.rate == "none" or cell.method == "random" or controls == "none":
+    if cell.built.rate_here() == "none" or cell.method == "random" or controls == "none":
         return
     roles: list[tuple[str, str]] = [("random", "rates_of")]
     if controls == "all":
@@ -203,15 +203,14 @@ class _Checker:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self._networks: dict[tuple[str, str, Coupling], tuple[int, bool, str]] = {}
+        self._networks: dict[tuple[str, str, Coupling], tuple[bool, str]] = {}
 
-    def check(
-        self, name: str, method: Method, model: str, dataset: str, coupling: Coupling
-    ) -> None:
-        classes, has_sites, why_not = self._network(model, dataset, coupling)
-        reason = method.impossible(classes=classes, has_sites=has_sites)
+    def check(self, name: str, method: Method, base: dict[str, Any]) -> None:
+        model, dataset = base["model"], base["dataset"]
+        on, why_not = self._fixture(model, dataset, base["coupling"], base["recipe"])
+        reason = method.impossible(on)
         if reason:
-            more = f": {why_not}" if why_not and not has_sites else ""
+            more = f": {why_not}" if why_not and not on.has_sites else ""
             raise UsageError(f"{name} cannot prune {model} on {dataset}: {reason}{more}")
 
     def weights(self, request: Request, model: str, dataset: str) -> str | None:
@@ -224,14 +223,18 @@ class _Checker:
             check_file(Path(request.weights), network, layout, model)
         return identity
 
-    def _network(self, model: str, dataset: str, coupling: Coupling) -> tuple[int, bool, str]:
+    def _fixture(
+        self, model: str, dataset: str, coupling: Coupling, recipe: dict[str, Any]
+    ) -> tuple[Fixture, str]:
         key = (model, dataset, coupling)
+        source = self.registry.dataset(dataset)
         if key not in self._networks:
-            source = self.registry.dataset(dataset)
             _, layout = build(self.registry, model, source, 0, coupling)
             hidden = [s for s in layout.sites if not s.is_input]
-            self._networks[key] = (source.classes, bool(hidden), layout.why_no_sites)
-        return self._networks[key]
+            self._networks[key] = (bool(hidden), layout.why_no_sites)
+        has_sites, why_not = self._networks[key]
+        whole = recipe_of(Recipe(), recipe)
+        return Fixture(source.classes, source.task.name, has_sites, whole), why_not
 
 
 def _distinct(bases: list[dict[str, Any]]) -> list[dict[str, Any]]:

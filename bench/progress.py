@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from bench.quality import TASKS
+
 
 @dataclass(frozen=True)
 class Event:
@@ -182,7 +184,9 @@ def outcome(event: Event) -> str:
         return f"FAILED: {event.detail['error']}"
     m = event.detail
     rate = f"{100 * m['pruning_rate']:.1f} % pruned"
-    return f"top-1 {m['top1']:.2f} %, {rate}, {m['epochs_total']} epochs, {m['seconds']:.1f} s"
+    headline = TASKS[m["task"]].headline
+    quality = headline.told(m[headline.column])
+    return f"{quality}, {rate}, {m['epochs_total']} epochs, {m['seconds']:.1f} s"
 
 
 def _clock(seconds: float) -> str:

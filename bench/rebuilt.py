@@ -55,7 +55,7 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
         raise UsageError(f"the record of trial {folder.id} is not sound: {error}") from error
     weights, masks = (folder.file(f"{n}.safetensors", record) for n in ("model", "masks"))
     spec = TrialSpec.from_json(record["spec"])
-    dataset = registry.dataset(spec.dataset)
+    dataset = registry.dataset(spec.dataset).for_seed(spec.seed)
     network, layout = build(registry, spec.model, dataset, spec.seed, spec.coupling)
     load_model(network, load_file(weights))
     shape = input_shape(registry, spec.model, dataset)

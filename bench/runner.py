@@ -18,6 +18,7 @@ from bench.errors import BenchError, TrialFailed, UsageError
 from bench.execute import execute
 from bench.plan import Chain, Plan
 from bench.progress import Event, Reporter
+from bench.quality import TASKS
 from bench.records import Results
 from bench.registry import Registry
 from bench.spec import TrialSpec
@@ -127,8 +128,10 @@ def _run_chain(bench: Bench, jobs: list[Job], worker: int, send: Send) -> None:
             shown = str(error) if isinstance(error, BenchError) else repr(error)
             tell("failed", error=shown, seconds=time.perf_counter() - started)
         else:
-            shown_metrics = ("top1", "top5", "pruning_rate", "epochs_total")
-            metrics = {k: record["metrics"][k] for k in shown_metrics}
+            task = record.get("task", "classification")
+            headline = TASKS[task].headline.column
+            shown_metrics = (headline, "pruning_rate", "epochs_total")
+            metrics = {k: record["metrics"][k] for k in shown_metrics} | {"task": task}
             tell("finished", **metrics, seconds=time.perf_counter() - started)
 
 

@@ -44,6 +44,7 @@ def layout_of(model: nn.Module, example: Tensor, coupling: Coupling = "tied") ->
         Layer(**{
             **vars(layer), "inputs": wiring.inputs.get(name, flows.unknown(layer.n_inputs)),
             "is_prunable_output": name not in refused,
+            "is_removable_output": name not in refused or name in wiring.emitting,
         })
         for name, layer in layers.items()
     )  # fmt: skip
@@ -84,7 +85,8 @@ def _layer(name: str, module: nn.Module, positions: int) -> Layer:
 def _sites(layers: tuple[Layer, ...], wiring: Wiring) -> list[Site]:
     """One site per group of tied layers, and one for inputs that no linear layer puts out."""
     sites: dict[str, Site] = {}
-    is_linear = {layer.name for layer in layers if not layer.is_convolution}
+    # What a sigmoid puts out is no unit of its own, but may be left out by the layer that reads it.
+    is_linear = {la.name for la in layers if not la.is_convolution} - wiring.emitting.keys()
     for layer in layers:
         sources = {name for segment in layer.inputs for name, _ in segment.sources}
         reads_channels = layer.name in wiring.inputs

@@ -93,6 +93,8 @@ def shrink_for_smoke(split: Split) -> Split:
     def few(images: AnyImages, size: int, part: str) -> AnyImages:
         if len(images) == 0:  # where only evaluation is possible
             return images
+        if images.y.is_floating_point():  # no classes to keep in proportion
+            return images.take(torch.arange(min(size, len(images))))
         return images.take(stratified(images.y, (min(size, len(images)),), "smoke", part)[0])
 
     return Split(

@@ -1,12 +1,17 @@
 """What the harness itself computes once per state of a network."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from bench import batchnorm
-from bench.evaluation import evaluate
+from bench.evaluation import BATCH_SIZE, evaluate
+from bench.modes import evaluating
+from bench.task import Evaluation
 
 if TYPE_CHECKING:
     from bench.trial import Trial
@@ -16,6 +21,23 @@ def validation(trial: "Trial") -> dict[str, Any]:
     """Accuracy and loss on the validation images, as the fields of `Evaluation`."""
     part = trial.setting.validation.in_layout(trial.layout.has_convolutions)
     return asdict(evaluate(trial.model, part))
+
+
+def validated_with(trial: "Trial", weights: Mapping[str, Tensor]) -> Evaluation:
+    """Evaluate the network on the validation images with other weights, which it does not keep.
+
+    For functions given to `Trial.once`, which may not change the network.
+
+    Args:
+        weights: by parameter name; all others are the network's own.
+    """
+    part = trial.setting.validation.in_layout(trial.layout.has_convolutions)
+    outputs, targets = [], []
+    with evaluating(trial.model), torch.no_grad():
+        for x, y in part.batches(BATCH_SIZE):
+            outputs.append(functional_call(trial.model, dict(weights), (x,)).float())
+            targets.append(y)
+    return part.task.evaluate(torch.cat(outputs), torch.cat(targets))
 
 
 def own_statistics(trial: "Trial") -> dict[str, Tensor]:

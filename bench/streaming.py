@@ -135,7 +135,7 @@ def source_of(
         if images.decoded_bytes <= resident_bytes:
             return Resident(decoded(images, workers).to(device), images)
         return Streamed(images, default_workers() if workers is None else workers, device)
-    if images.x.numel() <= resident_bytes:
+    if images.x.nbytes <= resident_bytes:
         return Resident(images.x.contiguous().to(device))
     return Streamed(images, workers or 0, device)
 

@@ -18,6 +18,7 @@ from bench.job import Job, Progress
 from bench.layout import Layout
 from bench.masks import Masks, same
 from bench.seeds import derive, generator
+from bench.task import CLASSIFICATION
 
 if TYPE_CHECKING:
     from bench.trial import Trial
@@ -38,6 +39,7 @@ class Training:
     ) -> None:
         self.job, self.model, self.layout, self.masks = job, model, layout, masks
         self.part = part.in_layout(layout.has_convolutions)
+        self.counts_hits = part.task == CLASSIFICATION
         self.augment = Augment.parse(job.recipe.augment)
         self.callback, self.trial = callback, trial
         self.gates = Gates(model, layout)
@@ -148,7 +150,8 @@ class Training:
             loss, logits = self._step(x, y, lr, hard, frozen)
             # Kept on the device: no host waits inside an epoch.
             self._losses.append(loss)
-            self._right += (logits.argmax(1) == y).sum()
+            if self.counts_hits:
+                self._right += (logits.argmax(1) == y).sum()
             if step + 1 < steps:
                 self.progress.step = step + 1
                 checkpoint(self)
@@ -158,8 +161,8 @@ class Training:
         sizes[-1] = n - (steps - 1) * recipe.batch_size
         self.progress.cost.images_seen += n
         self.progress.cost.optimizer_steps += steps
-        return {"epoch": done + 1, "lr": lr, "train_loss": float((losses * sizes).sum()) / n,
-                "train_top1": 100 * int(self._right) / n}  # fmt: skip
+        line = {"epoch": done + 1, "lr": lr, "train_loss": float((losses * sizes).sum()) / n}
+        return line | ({"train_top1": 100 * int(self._right) / n} if self.counts_hits else {})
 
     def _seed_globally(self, clock: int) -> None:
         """Seed what Dropout draws from; in mid-epoch, go on from where it was."""

@@ -11,12 +11,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from bench import batchnorm, identity, states
 from bench.callback import Callback, pack, unpack
 from bench.errors import TrialFailed
-from bench.evaluation import Evaluation
 from bench.gates import Gates, apply_hard
 from bench.job import Job, Mode
 from bench.layout import Layout
@@ -27,6 +25,7 @@ from bench.resuming import trained
 from bench.seeds import derive, generator
 from bench.setting import Kept, Reference, Setting, State
 from bench.sites import activations
+from bench.task import Evaluation, Loss
 from bench.trainer import load_model, under
 
 T = TypeVar("T")
@@ -40,7 +39,7 @@ class Trial:
         self.model = model
         self.layout = layout
         self.setting = setting
-        self.loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
+        self.loss: Loss = setting.train.task.loss
         device = setting.train.device
         self.masks = Masks(layout, device, lambda purpose: generator(setting.seed, purpose))
         self.masks._target = lambda: self.target
@@ -49,6 +48,7 @@ class Trial:
         self.rounds: list[dict[str, int]] = []
         self.lr_scale = 1.0
         self.events: list[dict[str, Any]] = []
+        self.curves: dict[str, dict[str, Any]] = {}
         self._clock = 0
         self._mode: Mode = "hard"
         self._trained_masks: dict[str, Tensor] = {}
@@ -214,6 +214,15 @@ class Trial:
     def log(self, **values: Any) -> None:
         """Add a line to the trial's log; inside a phase it becomes part of the phase's record."""
         (self.events if self.open_log is None else self.open_log).append(values)
+
+    def curve(self, rows: list[dict[str, float]], marked: float | None = None) -> None:
+        """Put a curve into the record; the report draws it.
+
+        Args:
+            rows: points with the same keys; the first key is the x-axis and the curve's name.
+            marked: the x that the method went on with.
+        """
+        self.curves[next(iter(rows[0]))] = {"marked": marked, "rows": rows}
 
     def close(self) -> None:
         """End the method's part: note the final counts, take the harness's hook off."""

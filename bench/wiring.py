@@ -15,14 +15,24 @@ from bench import flow as flows
 from bench.flow import CannotFollow, Flow
 from bench.groups import Groups, Signal
 from bench.layout import Coupling, Layer, Norm
-from bench.operations import NORMS, Role, Shape, argument, role_of, split_sizes, writes_into
+from bench.operations import (
+    NORMS,
+    Role,
+    Shape,
+    argument,
+    is_sigmoid,
+    role_of,
+    split_sizes,
+    writes_into,
+)
 
 
 class Wiring:
     """Walks a traced network from its input to its output.
 
-    After `read`: `inputs` per layer, `norms`, `refused` with reasons, `groups` of layers whose units
-    are one decision, and `gates`.
+    After `read`: `inputs` per layer, `norms`, `refused` with reasons, `emitting` (those of them whose
+    dead outputs can be cut out all the same), `groups` of layers whose units are one decision, and
+    `gates`.
     """
 
     def __init__(
@@ -39,6 +49,7 @@ class Wiring:
         self.inputs: dict[str, Flow] = {}
         self.norms: list[Norm] = []
         self.refused: dict[str, str] = {}
+        self.emitting: dict[str, str] = {}  # no units, but a dead output is a constant
         self.groups = Groups(
             {n: la.weight_shape[0] for n, la in layers.items()}, coupling == "tied"
         )
@@ -60,7 +71,11 @@ class Wiring:
         for name in self.layers:
             if name not in self.inputs:
                 self.refused.setdefault(name, "it is not called as a layer of its own")
+        structural = self.refused
+        self.groups.spread(structural)
+        self.refused = self.emitting | structural
         self.groups.spread(self.refused)
+        self.emitting = {n: why for n, why in self.refused.items() if n not in structural}
 
     # -- nodes -------------------------------------------------------------------------------
 
@@ -77,9 +92,9 @@ class Wiring:
             if node.op == "call_module":
                 self._refuse_second_use(name)
             if role == "opaque":
-                kind = f" ({type(self.modules[name]).__name__})" if node.op == "call_module" else ""
-                called = name if kind else node.name
-                raise CannotFollow(f"{called!r}{kind} is not known to keep a zero channel at zero")
+                raise CannotFollow(
+                    f"{self._called(node)} is not known to keep a zero channel at zero"
+                )
             visit: Callable[[fx.Node, list[Signal]], Any] = getattr(self, f"_{role}")
             return visit(node, given)
         except CannotFollow as reason:
@@ -117,6 +132,12 @@ class Wiring:
     def _refuse(self, channels: Flow, reason: str) -> None:
         for name in flows.layers_of(channels):
             self.refused.setdefault(name, reason)
+
+    def _called(self, node: fx.Node) -> str:
+        """How a node is named to users: a module with its class."""
+        if node.op != "call_module":
+            return repr(node.name)
+        return f"{str(node.target)!r} ({type(self.modules[str(node.target)]).__name__})"
 
     # -- modules -----------------------------------------------------------------------------
 
@@ -169,6 +190,9 @@ class Wiring:
     # -- operations --------------------------------------------------------------------------
 
     def _activation(self, node: fx.Node, given: list[Signal]) -> Signal:
+        if is_sigmoid(node, self.modules):
+            why = f"{self._called(node)} does not keep a zero channel at zero"
+            self.emitting |= dict.fromkeys(flows.layers_of(given[0].channels), why)
         return Signal(given[0].channels, node.name, given[0].channels)
 
     def _pass(self, node: fx.Node, given: list[Signal]) -> Signal:

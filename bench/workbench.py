@@ -40,13 +40,14 @@ class Bench:
     checkpoint_seconds: float = 30.0
     resident_bytes: int = RESIDENT_BYTES
     weights_file: Path | None = None
-    _parts: dict[tuple[str, str, int | None], Parts] = field(default_factory=dict)
+    _parts: dict[tuple[str, str, int | None, int | None], Parts] = field(default_factory=dict)
 
-    def parts(self, name: str, budget: str, size: int | None) -> Parts:
-        """Load a data set once per process."""
-        key = (name, budget, size)
+    def parts(self, name: str, budget: str, size: int | None, seed: int) -> Parts:
+        """Load a data set once per process; one that is drawn, once for each seed."""
+        always = self.registry.dataset(name)
+        dataset = always.for_seed(seed)
+        key = (name, budget, size, None if dataset is always else seed)
         if key not in self._parts:
-            dataset = self.registry.dataset(name)
             split = dataset.load(self.data_root)
             if budget == "smoke":
                 split = shrink_for_smoke(split)
@@ -74,7 +75,7 @@ def build(
     maker, shape = registry.model(model), input_shape(registry, model, dataset)
     torch.manual_seed(derive(seed, "init"))
     try:
-        network = maker(dataset.classes, shape)
+        network = maker(dataset.task.outputs(dataset.classes, shape), shape)
         layout = layout_of(network, torch.zeros(1, *shape), coupling)
     except Exception as error:  # a user's network may fail in any way
         first = str(error).partition("\n")[0]

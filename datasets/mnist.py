@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from bench.api import (
+    AUTOENCODER,
     DataDamaged,
     DataMissing,
     Dataset,
@@ -72,6 +73,22 @@ class FashionMnist(Mnist):
     name = "fashion"
     mean = (0.2860,)
     std = (0.3530,)
+    folder = "FashionMNIST"
+
+
+class MnistPixels(Mnist):
+    """MNIST as an autoencoder's task: pixels in 0-1, to be put out again: 54,000 / 6,000 / 10,000."""
+
+    name = "mnist-autoencoder"
+    task = AUTOENCODER
+    mean = (0.0,)
+    std = (1.0,)
+
+
+class FashionPixels(MnistPixels):
+    """Fashion-MNIST as an autoencoder's task: pixels in 0-1, to be put out again."""
+
+    name = "fashion-autoencoder"
     folder = "FashionMNIST"
 
 

@@ -1,16 +1,16 @@
 """Dense: the network as it is, trained and not pruned; every other row is held against it."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from bench.api import Level, Method, Trial
+from bench.api import Level, Method, Rate, Trial
 
 
 @dataclass(frozen=True)
 class Dense(Method):
     """One training. As a control of another trial it trains for all the epochs that one took."""
 
-    rate: ClassVar[Literal["target", "emergent", "none"]] = "none"
+    rate: ClassVar[Rate] = "none"
     level: ClassVar[Level] = "none"
 
     def takes_weights(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from bench.api import Control, Method, Scope, Trial, evaluating
+from bench.api import Control, Fixture, Method, Scope, Trial, evaluating
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class DropNet(Method):
     def control(self) -> Control:
         return Control() if self.rewind == "init" else Control("pretrained", follows_rounds=True)
 
-    def impossible(self, *, classes: int, has_sites: bool) -> str:
+    def impossible(self, on: Fixture) -> str:
         if not 0 < self.drop < 1:
             return f"dropnet.drop is {self.drop}, but is a share between 0 and 1"
         if not 0 <= self.min_keep < 1:
             return f"dropnet.min_keep is {self.min_keep}, but is a share from 0 to below 1"
-        return super().impossible(classes=classes, has_sites=has_sites)
+        return super().impossible(on)
 
 
 def mean_activation(trial: Trial) -> dict[str, Tensor]:

@@ -5,12 +5,12 @@ paper's reading is the default and `operator=code` the other one; docs/methods/e
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from bench.api import Callback, Gates, Method, Trial, reconnected, scoring
+from bench.api import Callback, Fixture, Gates, Method, Rate, Trial, reconnected, scoring
 from bench.methods import _population as evolve
 from bench.methods._population import Operator
 
@@ -29,7 +29,7 @@ class EDropout(Method):
         rescore: score parents again on every batch: twice the passes.
     """
 
-    rate: ClassVar[Literal["target", "emergent", "none"]] = "emergent"
+    rate: ClassVar[Rate] = "emergent"
 
     population: int = 8
     p: float = 0.5
@@ -56,7 +56,7 @@ class EDropout(Method):
                   hamming=evolve.mean_hamming(evolution.states))  # fmt: skip
         trial.keep("full", masked=False)  # the papers' (F): the same weights, every unit on
 
-    def impossible(self, *, classes: int, has_sites: bool) -> str:
+    def impossible(self, on: Fixture) -> str:
         if self.population < 4:
             return (
                 f"edropout.population is {self.population}, but a child needs three other parents"
@@ -68,9 +68,11 @@ class EDropout(Method):
                 return (
                     f"edropout.{name} is {getattr(self, name)}, but is a share above 0 and up to 1"
                 )
-        if classes < 2:
+        if on.task != "classification":
+            return "its energy compares the label with other classes, and there are no labels here"
+        if on.classes < 2:
             return "its energy compares the label with other classes, and there is only one class"
-        return super().impossible(classes=classes, has_sites=has_sites)
+        return super().impossible(on)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from bench.api import Level, Retrain, Score, Scores, Start, Trial
+from bench.api import Fixture, Level, Retrain, Score, Scores, Start, Trial
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Random(Score):
         sites = tuple(s.name for s in trial.layout.sites if not s.is_input)
         return draw(trial, sites if self.unit == "unit" else tuple(trial.layout.weights))
 
-    def impossible(self, *, classes: int, has_sites: bool) -> str:
-        if self.unit == "unit" and not has_sites:
+    def impossible(self, on: Fixture) -> str:
+        if self.unit == "unit" and not on.has_sites:
             return "it drops units, and the network has none; random.unit=weight drops weights"
-        return super().impossible(classes=classes, has_sites=has_sites)
+        return super().impossible(on)
 
 
 def draw(trial: Trial, names: tuple[str, ...]) -> Scores:

@@ -573,7 +573,8 @@ def test_shipped_networks_are_exact_and_as_large_as_counted(name: str, coupling:
     model = lively(model)
     x = torch.randn(2, 3, side, side, dtype=torch.float64)
     layout = layout_of(model, x[:1], coupling)
-    assert [s for s in layout.sites if not s.is_input]
+    # What ends in a sigmoid is no unit; its inputs can be left out all the same.
+    assert [s for s in layout.sites if not s.is_input or name == "dropneuron-autoencoder"]
     if coupling == "tied":
         assert count(layout, {}).macs_dense == multiply_adds(model, x)
     for seed in range(5):

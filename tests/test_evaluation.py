@@ -8,7 +8,8 @@ from small_networks import Blobs, randomise_norms, small_conv
 from torch import Tensor, nn
 
 from bench.data import Images, Part
-from bench.evaluation import evaluate, evaluation_of, logits_of
+from bench.evaluation import evaluate, outputs_of
+from bench.task import CLASSIFICATION
 
 CPU = torch.device("cpu")
 
@@ -64,7 +65,7 @@ def test_top_k_equals_a_plain_loop(n: int, classes: int, seed: int) -> None:
         better = sum(value > row[label] for value in row)
         for k in hits:
             hits[k] += better < k
-    found = evaluation_of(logits, labels)
+    found = CLASSIFICATION.evaluate(logits, labels)
     assert (found.top1, found.top3, found.top5) == tuple(100 * h / n for h in hits.values())
 
 
@@ -77,7 +78,7 @@ def test_the_loss_is_the_mean_cross_entropy_in_double_precision(
     labels = labels_of(n, 10, seed)
     exact = logits.double()
     terms = exact.logsumexp(1) - exact[torch.arange(n), labels]
-    found = evaluation_of(logits, labels).loss
+    found = CLASSIFICATION.evaluate(logits, labels).loss
     assert found == pytest.approx(float(terms.mean()), rel=1e-12, abs=1e-12)
     reference = nn.functional.cross_entropy(exact, labels)
     assert found == pytest.approx(float(reference), rel=1e-12, abs=1e-12)
@@ -90,7 +91,7 @@ def test_evaluation_uses_running_statistics_and_changes_nothing(training: bool) 
     model.train(training)
     part = Part.of(Blobs().load(None).test, Blobs(), None, CPU)  # type: ignore[arg-type]
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    logits = logits_of(model, part, 10)
+    logits, _ = outputs_of(model, part, 10)
     assert model.training is training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     with torch.no_grad():

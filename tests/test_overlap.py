@@ -9,7 +9,7 @@ from bench.batchnorm import estimate
 from bench.counting import reconnected
 from bench.data import Images, Part
 from bench.environment import Machine
-from bench.evaluation import logits_of
+from bench.evaluation import outputs_of
 from bench.execute import execute
 from bench.gates import zero
 from bench.plan import make_plan
@@ -62,7 +62,7 @@ def test_training_flags_come_back_module_by_module(make_trial: MakeTrial) -> Non
     model.get_submodule("bn1").eval()  # a frozen normalisation
     before = [m.training for m in model.modules()]
     layout_of(model, EXAMPLE)
-    logits_of(model, trial.setting.validation)
+    outputs_of(model, trial.setting.validation)
     estimate(model, trial.setting.train, 32, seed=0)
     assert [m.training for m in model.modules()] == before
 

@@ -114,8 +114,8 @@ def _about(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
         facts |= _wiring(registry, name, known.input_size)
     elif kind == "datasets":
         dataset = registry.dataset(name)
-        facts |= {"shape": dataset.shape, "classes": dataset.classes, "mean": dataset.mean,
-                  "std": dataset.std, "needs_files": dataset.needs_files,
+        facts |= {"task": dataset.task.name, "shape": dataset.shape, "classes": dataset.classes,
+                  "mean": dataset.mean, "std": dataset.std, "needs_files": dataset.needs_files,
                   "augment": dataset.augment}  # fmt: skip
     else:
         facts["file"] = entry.path.read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.errors import BenchError, UsageError
+from bench.quality import TASKS
 from bench.records import Results, TrialFolder
 from bench.registry import Registry
 from bench.spec import TrialSpec
@@ -72,6 +73,7 @@ def show_finished(folder: TrialFolder, registry: Registry, as_json: bool) -> Non
 def _summary(path: Path, record: dict[str, Any]) -> dict[str, str]:
     spec, m = TrialSpec.from_json(record["spec"]), record["metrics"]
     options = ", ".join(f"{k}={v}" for k, v in sorted(spec.options.items()))
+    headline = TASKS[record.get("task", "classification")].headline
     target = f"{spec.target:g}x" if spec.target is not None else "none"
     if record["unreachable"]:
         target += ", not reached"
@@ -86,7 +88,7 @@ def _summary(path: Path, record: dict[str, Any]) -> dict[str, str]:
         "budget": f"{spec.budget}; too short for a result" if spec.budget == "smoke"
         else spec.budget,
         "target": target,
-        "top-1": f"{m['top1']:.2f} % of {m['n_test']} test images"
+        "quality": f"{headline.told(m[headline.column])} on {m['n_test']} test images"
         + (", collapsed" if m["collapsed"] else ""),
         "parameters": f"{m['params_effective']:,} of {m['params_dense']:,}: "
         f"{m['compression']:.2f} times fewer, {100 * m['pruning_rate']:.2f} % removed",

@@ -15,7 +15,7 @@ from small_networks import MakeTrial, randomise_norms, small_conv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.api import Callback, Trial
+from bench.api import Callback, Fixture, Recipe, Trial
 from bench.data import Part
 from bench.datasets.embedded import Mnist5k
 from bench.methods import _population as evolve
@@ -236,8 +236,10 @@ def test_check_02_four_states_are_enough_for_a_child() -> None:
     assert {frozenset(row) for row in evolve.parents_of(4, g).tolist()} == {
         frozenset({0, 1, 2, 3}) - {child} for child in range(4)
     }
-    assert "three other parents" in EDropout(population=3).impossible(classes=10, has_sites=True)
-    assert not EDropout(population=4).impossible(classes=10, has_sites=True)
+    on = Fixture(classes=10, task="classification", has_sites=True, recipe=Recipe())
+    assert "three other parents" in EDropout(population=3).impossible(on)
+    assert not EDropout(population=4).impossible(on)
+    assert "no labels" in EDropout().impossible(dataclasses.replace(on, task="regression"))
 
 
 def test_check_02_a_converged_population_is_at_rest_under_diff_only() -> None:

@@ -1,0 +1,78 @@
+"""From a finished network to the figures and files of its record."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bench import measure
+from bench.data import Part
+from bench.gates import apply_hard, zero
+from bench.layout import Layout
+from bench.removal import Removed
+from bench.setting import Kept
+from bench.task import AUTOENCODER, CLASSIFICATION
+from bench.trainer import load_model
+from bench.trial import Trial
+from bench.workbench import Parts
+
+MAX_STORED_OUTPUTS = 200
+EXAMPLES = 10  # of an autoencoder's test images
+
+
+def write_state(folder: Path, trial: Trial) -> None:
+    """Store masks and the final weights, dropped ones as zeros."""
+    apply_hard(trial.model, trial.masks)
+    masks = {name: mask.cpu() for name, mask in trial.masks.touched.items()}
+    _save(folder / "masks.safetensors", masks)
+    _save(folder / "model.safetensors", trial.model.state_dict())
+
+
+def measured(
+    folder: Path, left: Removed, layout: Layout, trial: Trial, parts: Parts
+) -> dict[str, Any]:
+    """Everything is measured on the network that is left after removal."""
+    channels_last = layout.has_convolutions
+    test = parts.test.in_layout(channels_last)
+    columns, outputs = measure.quality(
+        left.network, test, parts.validation.in_layout(channels_last)
+    )
+    if test.task == AUTOENCODER:
+        _save(folder / "examples.safetensors", _examples(test, outputs["test"]))
+    elif outputs["test"].shape[1] <= MAX_STORED_OUTPUTS:
+        kind = torch.float16 if test.task == CLASSIFICATION else torch.float32
+        _save(folder / "predictions.safetensors", {k: v.to(kind) for k, v in outputs.items()})
+    sizes = measure.sizes(layout, trial.masks.touched)
+    if parts.dataset.relevant is not None:
+        columns |= measure.support(layout, trial.masks.touched, parts.dataset.relevant)
+    sizes |= {"params_compact": left.parameters, "macs_compact": left.multiply_adds,
+              "compact_max_error": left.error}  # fmt: skip
+    return columns | sizes
+
+
+def _examples(test: Part, outputs: Tensor) -> dict[str, Tensor]:
+    """The first test images and what the network makes of them, as pixels between 0 and 1."""
+    images, _ = test.batch(torch.arange(min(EXAMPLES, len(test))))
+    made = outputs[: len(images)].view(images.shape)
+    std, mean = test.view.std / 255, test.view.mean / 255
+    return {"images": images * std + mean, "outputs": made * std + mean}
+
+
+def measured_state(network: nn.Module, layout: Layout, state: Kept, parts: Parts) -> dict[str, Any]:
+    """Measure a state that the method wanted beside the final one."""
+    load_model(network, state.tensors)
+    zero(network, layout, state.masks)
+    channels_last = layout.has_convolutions
+    columns, _ = measure.quality(
+        network, parts.test.in_layout(channels_last), parts.validation.in_layout(channels_last)
+    )
+    return columns | measure.sizes(layout, state.masks)
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    part = path.with_suffix(f".{os.getpid()}.part")
+    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, part)
+    part.replace(path)

@@ -1,0 +1,129 @@
+"""DropNeuron: train under penalties on what enters and what leaves each neuron, drop small weights.
+
+Pan, Dong & Guo, "DropNeuron: Simplifying the Structure of Deep Neural Networks", 2016 (arXiv 1606.07326).
+The paper's equations were not at hand: this follows the released code, whose faults
+docs/methods/dropneuron.md lists. The two regularisers also serve in a training loop of your own:
+
+    from bench.methods.dropneuron import in_groups, out_groups
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from bench.api import Fixture, Level, Method, Rate, Trial, UsageError
+from bench.methods._dropout import hidden_dropout
+from bench.methods._groups import in_groups, out_groups
+from bench.methods._penalty import Families, Penalty
+from bench.methods._thresholds import absolutes, around, curve
+
+__all__ = ["DropNeuron", "in_groups", "out_groups"]
+
+SCRIPTS_THRESHOLD = 0.01
+SMALLEST = torch.finfo(torch.float32).tiny  # what is exactly 0 goes at any threshold
+
+
+@dataclass(frozen=True)
+class DropNeuron(Method):
+    """The five arguments of the original's scripts are l1, l2, group, keep_prob and threshold.
+
+    Attributes:
+        l1, l2, group: coefficients, each times `scale`, of the sum of absolutes, of half the sum of
+            squares (both of weights and biases) and of in-groups plus out-groups (weights).
+        keep_prob: of dropout on hidden linear units, in the place of the network's own dropout;
+            none: the network's own stays.
+        threshold: smaller weights are dropped. None: ten times the learning rate under Adam, whose
+            steps are about that long; the scripts' 0.01 under others; 0 after proximal steps.
+        families: which groups are penalised.
+        proximal: take the penalty's proximal step after each gradient step, not its gradient.
+        layers: whose groups count: `linear`, names joined by +, or `all`: convolutions too, which
+            is an extension of ours, in all terms.
+        size_weighted: every group's norm times the root of its size, as group lasso has it.
+        to_target: drop the smallest weights until the target is reached; the threshold is unused.
+        finetune: train once more under the masks.
+    """
+
+    rate: ClassVar[Rate] = "emergent"
+    level: ClassVar[Level] = "weight"
+
+    l1: float = 1e-4
+    l2: float = 0.0
+    group: float = 5e-4
+    keep_prob: float | None = None
+    threshold: float | None = None
+    families: Families = "both"
+    proximal: bool = False
+    layers: str = "linear"
+    size_weighted: bool = False
+    to_target: bool = False
+    finetune: bool = False
+    scale: float = 0.1
+
+    def prune(self, trial: Trial) -> None:
+        penalty = self.penalty(trial)
+        with hidden_dropout(trial, self.keep_prob):
+            trial.train(callback=penalty)
+        trial.keep("before_pruning", masked=False)
+        threshold = self.threshold_here(trial)
+        if threshold:
+            rows = trial.once(curve, penalty.pruned, around(threshold))
+            trial.curve(rows, marked=None if self.to_target else threshold)
+        small = absolutes(trial, penalty.pruned)
+        if self.to_target:
+            trial.masks.drop_to(small, scope="global")
+        else:
+            trial.masks.drop_below(small, max(threshold, SMALLEST))
+        trial.log(event="thresholded", threshold=threshold, kept=trial.masks.counts())
+        if self.finetune:
+            trial.train()
+
+    def penalty(self, trial: Trial) -> Penalty:
+        """Say which layers each term is about."""
+        linear = tuple(la.name for la in trial.layout.layers if not la.is_convolution)
+        every = tuple(la.name for la in trial.layout.layers)
+        known = {"linear": linear, "all": every}
+        grouped = known.get(self.layers, tuple(self.layers.split("+")))
+        if unknown := [name for name in grouped if name not in every]:
+            raise UsageError(f"dropneuron.layers: the network has no layer {unknown[0]!r}; it has "
+                             f"{', '.join(every)}")  # fmt: skip
+        single = every if self.layers == "all" else linear
+        fixed = tuple(la.name for la in trial.layout.layers if not la.is_removable_output)
+        columns = tuple(_columns(trial, name) if self.layers == "all" else 1 for name in grouped)
+        return Penalty(
+            self.scale * self.l1, self.scale * self.l2, self.scale * self.group, grouped, columns,
+            single, fixed, self.families, self.size_weighted, self.proximal, self.keep_prob,
+        )  # fmt: skip
+
+    def threshold_here(self, trial: Trial) -> float:
+        """Below this, what a penalty holds down cannot be told from 0."""
+        recipe = trial.setting.recipe
+        if self.threshold is not None:
+            return self.threshold
+        if self.proximal:
+            return 0.0
+        return 10 * recipe.lr if recipe.optimizer == "adam" else SCRIPTS_THRESHOLD
+
+    def rate_here(self) -> Rate:
+        return "target" if self.to_target else "emergent"
+
+    def impossible(self, on: Fixture) -> str:
+        for name in ("l1", "l2", "group", "scale", "threshold"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                return f"{name} is {value}, but must be 0 or more"
+        if self.keep_prob is not None and not 0 < self.keep_prob <= 1:
+            return f"keep_prob is {self.keep_prob}, but is a probability above 0 and up to 1"
+        if self.proximal and on.recipe.optimizer != "sgd":
+            return (
+                f"a proximal step belongs to plain gradient steps, not to {on.recipe.optimizer}'s, "
+                "which have another length for every weight; --set recipe.optimizer=sgd"
+            )
+        return super().impossible(on)
+
+
+def _columns(trial: Trial, name: str) -> int:
+    """How many inputs in a row are one unit of a layer: the positions of a flattened map."""
+    layer = trial.layout.layer(name)
+    repeats = {segment.repeat for segment in layer.inputs}
+    return repeats.pop() if len(repeats) == 1 else 1
