@@ -102,8 +102,8 @@ def show(name: str, results: Path | None, plugins: tuple[Path, ...], as_json: bo
 
 @cli.command()
 @click.argument("trial", metavar="TRIAL")
-@click.option("--to", "form", required=True, type=click.Choice(["torch", "onnx"]),
-              help="torch.export's file, or ONNX.")  # fmt: skip
+@click.option("--to", "form", required=True, type=click.Choice(["torch", "onnx", "dc"]),
+              help="torch.export's file, ONNX, or a Deep Compression file.")  # fmt: skip
 @click.option("--results", type=RESULTS, metavar="FOLDER",
               help="Where to look for the trial.  [default: the newest run]")  # fmt: skip
 @click.option("--out", type=RESULTS, metavar="FOLDER", default=Path("exports"),
@@ -115,7 +115,7 @@ def export(
     """Take a trial's pruned network away, without its dropped units and without bench.
 
     TRIAL is a finished trial's id or the beginning of it. What is written is loaded again and must
-    give the same logits.
+    give the same logits; dc is the file that the trial was measured on.
 
     \b
     bench export 3fa9 --to onnx
@@ -123,6 +123,23 @@ def export(
     from bench.commands.export import export_command
 
     export_command(trial, form, results, out, plugins)
+
+
+@cli.command(name="import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Where the weights go.  [default: beside FILE, as .safetensors]")  # fmt: skip
+@plugin
+def import_file(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> None:
+    """Rebuild a network from a Deep Compression FILE.dc, and say what each layer takes of it.
+
+    \b
+    bench export 3fa9 --to dc
+    bench import exports/3fa91b2c4d5e.dc
+    """
+    from bench.commands.import_file import import_command
+
+    import_command(file, out, plugins)
 
 
 @cli.command()

@@ -89,13 +89,14 @@ def _run(
     rounds = trial.rounds if control.follows_rounds else trial.rounds[-1:]
     outcome.write_state(folder, trial)
     shape = input_shape(bench.registry, spec.model, parts.dataset)
+    of_files = outcome.through_files(folder, trial, spec)
     left = removed(network, layout, trial.masks.touched, shape)
     figures = outcome.measured(folder, left, layout, trial, parts)
     result = {
         "schema": SCHEMA,
         "id": spec.id,
         "spec": spec.as_json(),
-        "metrics": figures | _deterministic_cost(trial),
+        "metrics": figures | of_files | _deterministic_cost(trial),
         "task": parts.dataset.task.name,
         "curves": trial.curves,
         "kept": {
@@ -110,7 +111,11 @@ def _run(
             "lr_scale": trial.lr_scale,
         },
         "phases": sorted(trial.ledger.costs),
-        "files": {f.name: file_digest(f) for f in sorted(folder.glob("*.safetensors"))},
+        "files": {
+            f.name: file_digest(f)
+            for f in sorted(folder.glob("*.*"))
+            if f.suffix in (".safetensors", ".dc")
+        },
     }
     _write_log(folder, trial)
     write_json(folder / "cost.json", _machine_cost(trial, time.perf_counter() - started))

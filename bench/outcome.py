@@ -8,12 +8,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench import measure
+from bench import compressed, measure
+from bench.codec import JSON
 from bench.data import Part
 from bench.gates import apply_hard, zero
 from bench.layout import Layout
 from bench.removal import Removed
 from bench.setting import Kept
+from bench.spec import TrialSpec
 from bench.task import AUTOENCODER, CLASSIFICATION
 from bench.trainer import load_model
 from bench.trial import Trial
@@ -29,6 +31,17 @@ def write_state(folder: Path, trial: Trial) -> None:
     masks = {name: mask.cpu() for name, mask in trial.masks.touched.items()}
     _save(folder / "masks.safetensors", masks)
     _save(folder / "model.safetensors", trial.model.state_dict())
+
+
+def through_files(folder: Path, trial: Trial, spec: TrialSpec) -> dict[str, Any]:
+    """Store the network as a file where its method asks for it; from now on it is what that decodes to."""
+    if trial.index_bits is None:
+        return {}
+    facts: dict[str, JSON] = {"trial": spec.id, "model": spec.model, "dataset": spec.dataset,
+                              "seed": spec.seed}  # fmt: skip
+    return compressed.through_files(
+        folder, trial.model, trial.layout, trial.masks.touched, trial.index_bits, facts
+    )
 
 
 def measured(

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from bench import batchnorm, identity, states
 from bench.callback import Callback, pack, unpack
@@ -49,6 +50,7 @@ class Trial:
         self.lr_scale = 1.0
         self.events: list[dict[str, Any]] = []
         self.curves: dict[str, dict[str, Any]] = {}
+        self.index_bits: int | None = None  # of the file that the network is stored in
         self._clock = 0
         self._mode: Mode = "hard"
         self._trained_masks: dict[str, Tensor] = {}
@@ -224,6 +226,14 @@ class Trial:
         """
         self.curves[next(iter(rows[0]))] = {"marked": marked, "rows": rows}
 
+    def store(self, index_bits: int) -> None:
+        """Have the network written as a file of shared weights, and measured as that file decodes.
+
+        Args:
+            index_bits: width of the step from one kept weight to the next.
+        """
+        self.index_bits = index_bits
+
     def close(self) -> None:
         """End the method's part: note the final counts, take the harness's hook off."""
         self._note_round(self.lr_scale)
@@ -284,6 +294,10 @@ class Trial:
         everything |= {f"mask/{k}": v for k, v in self.masks.touched.items()}
         everything |= {f"field/{k}": v for k, v in tensors.items()}
         facts |= {"environment": self.setting.environment, "kind": kind}
+        # Not among the tensors, but a method may have changed it.
+        facts["dropout"] = {
+            n: m.p for n, m in self.model.named_modules() if isinstance(m, _DropoutNd)
+        }
         if kind != "train" or self.masks.touched or "callback" in facts:
             facts["coupling"] = (
                 self.layout.coupling

@@ -1,5 +1,6 @@
-"""Dropout on the hidden units of linear layers, put into a network for the length of a training."""
+"""Other dropout than the network's own, for the length of a training."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -45,4 +46,38 @@ def _reading_linear_units(trial: Trial) -> list[str]:
         sources = {name for segment in layer.inputs for name, _ in segment.sources}
         if layer.name in linear and sources and sources <= linear:
             found.append(layer.name)
+    return found
+
+
+@contextmanager
+def adjusted_dropout(trial: Trial, wanted: bool) -> Iterator[None]:
+    """Lower the network's own dropout to what its pruned layers still need.
+
+    D_r = D_o sqrt(C_r / C_o), of the connections C left and there were in the layer that the dropped
+    units come from (Han et al. 2015, eq. 2).
+    """
+    found = _dropouts_after_layers(trial) if wanted else {}
+    own = {module: module.p for module in found}
+    for module, layer in found.items():
+        mask = trial.masks[f"{layer}.weight"]
+        module.p *= math.sqrt(float(mask.double().mean()))
+    try:
+        yield
+    finally:
+        for module, p in own.items():
+            module.p = p
+
+
+def _dropouts_after_layers(trial: Trial) -> dict[nn.Dropout, str]:
+    """Each Dropout module with the layer whose outputs it drops."""
+    layout, found = trial.layout, {}
+    for node in layout.graph.graph.nodes if layout.graph is not None else ():
+        module = trial.model.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(module, nn.Dropout):
+            continue
+        source = node
+        while source.all_input_nodes and layout.roles.get(source.name) != "layer":
+            source = source.all_input_nodes[0]
+        if layout.roles.get(source.name) == "layer":
+            found[module] = str(source.target)
     return found

@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from bench.commands.trial import find_trial, finished_record, rebuilt_trial
-from bench.errors import UnknownName
+from bench.errors import UnknownName, UsageError
 from bench.records import Results, TrialFolder, newest
 from bench.registry import Registry
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def export_command(
-    name: str, form: "Form", results: Path | None, out: Path, plugins: tuple[Path, ...]
+    name: str,
+    form: "Form | Literal['dc']",
+    results: Path | None,
+    out: Path,
+    plugins: tuple[Path, ...],
 ) -> None:
     """Write a finished trial's network in a form, and say what was written."""
     home = Results(results) if results is not None else newest()
@@ -24,6 +28,9 @@ def export_command(
     if folder is None:
         raise UnknownName(f"trial in {home.folder}:", name, [t.id for t in home.trials()])
     finished_record(folder)
+    if form == "dc":
+        _take_file(folder, out)
+        return
     from bench import export
 
     if form == "onnx":
@@ -35,6 +42,34 @@ def export_command(
                    "run; the network is as the code is now", err=True)  # fmt: skip
     click.echo(f"Exporting {trial.spec.label}", err=True)
     _tell(export.export(trial, form, out))
+
+
+def _take_file(folder: TrialFolder, out: Path) -> None:
+    """Copy the file that the trial was measured on; it is checked against its record and decoded."""
+    from bench.codec import decode
+    from bench.compressed import FILES
+
+    record = finished_record(folder)
+    if FILES["huffman"] not in record["files"]:
+        raise UsageError(
+            f"trial {folder.id} was not stored as a Deep Compression file, for its weights are not "
+            "shared; bench run --methods deep-compression makes such trials"
+        )
+    data = folder.file(FILES["huffman"], record).read_bytes()
+    decode(data)
+    target = out / f"{folder.id}.dc"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(".part")
+        part.write_bytes(data)
+        part.replace(target)
+    except OSError as error:
+        raise UsageError(
+            f"The folder {out} cannot be written ({error.strerror}); --out names another one"
+        ) from error
+    m = record["metrics"]
+    click.echo(f"{target}: {len(data):,} bytes, {m['file_compression']:.1f} times fewer than the "
+               f"{m['file_bytes_dense']:,} of its numbers in float32")  # fmt: skip
 
 
 def _has_changed(registry: Registry, folder: TrialFolder, model: str) -> bool:

@@ -1,0 +1,77 @@
+"""How much of each layer may go: published shares, shares in words, and a scan of one layer at a time."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.api import TASKS, Trial, TrialFailed, validated_with
+
+# Han et al. 2015, tables 2-5: share of the weights that stays, layer by layer.
+HAN = {
+    "lenet-300-100": (0.08, 0.09, 0.26),
+    "lenet-5": (0.66, 0.12, 0.08, 0.19),
+    "alexnet": (0.84, 0.38, 0.35, 0.37, 0.37, 0.09, 0.09, 0.25),
+    "vgg-16": (0.58, 0.22, 0.34, 0.36, 0.53, 0.24, 0.42, 0.32, 0.27, 0.34, 0.35, 0.29, 0.36,
+               0.04, 0.04, 0.23),
+}  # fmt: skip
+SCANNED = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.08, 0.06, 0.04, 0.02)
+
+
+def densities_of(trial: Trial, said: str, tolerance: float) -> dict[str, float]:
+    """Return the share of each layer's weights that stays, by parameter name.
+
+    Args:
+        said: a network of `HAN`, `scan`, or shares joined by +, in the order of the layers.
+        tolerance: of a scan: points of the task's score that one layer may cost.
+
+    Raises:
+        TrialFailed: there are not as many shares as layers.
+    """
+    names = list(trial.layout.weights)
+    if said == "scan":
+        rows = trial.once(scan)
+        return {name: tolerated(rows, name, tolerance) for name in names}
+    shares = HAN.get(said) or tuple(float(part) for part in said.split("+"))
+    if len(shares) != len(names):
+        raise TrialFailed(
+            f"magnitude.densities={said} speaks of {len(shares)} layers, but the network has "
+            f"{len(names)}: {', '.join(names)}"
+        )
+    return dict(zip(names, shares, strict=True))
+
+
+def scan(trial: Trial) -> list[dict[str, Any]]:
+    """Return the quality on validation images with one layer pruned at a time, not retrained.
+
+    For `Trial.once`. Rows hold `density` and, by parameter name, the task's headline; `score/` stands
+    before the same with its sign such that higher is better.
+    """
+    headline = TASKS[trial.setting.train.task.name].headline.column
+    rows: list[dict[str, Any]] = [{"density": density} for density in SCANNED]
+    for name in trial.layout.weights:
+        weight = trial.model.get_parameter(name).detach()
+        for row in rows:
+            found = validated_with(trial, {name: weight * largest(weight, row["density"])})
+            row[name], row[f"score/{name}"] = found.values[headline], found.score
+    return rows
+
+
+def tolerated(rows: list[dict[str, Any]], name: str, tolerance: float) -> float:
+    """The lowest density at which a layer costs no more than the tolerance."""
+    best = rows[0][f"score/{name}"]
+    lowest = 1.0
+    for row in rows:
+        if row[f"score/{name}"] < best - tolerance:
+            break
+        lowest = row["density"]
+    return lowest
+
+
+def largest(weight: Tensor, density: float) -> Tensor:
+    """Mark the largest absolute weights: exactly round(density x size) of them, at least one."""
+    count = max(1, round(density * weight.numel()))
+    order = weight.abs().flatten().sort(descending=True, stable=True).indices
+    mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
+    mask[order[:count]] = True
+    return mask.view_as(weight)
