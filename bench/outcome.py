@@ -67,9 +67,13 @@ def measured(
 
 
 def _examples(test: Part, outputs: Tensor) -> dict[str, Tensor]:
-    """The first test images and what the network makes of them, as pixels between 0 and 1."""
-    images, _ = test.batch(torch.arange(min(EXAMPLES, len(test))))
-    made = outputs[: len(images)].view(images.shape)
+    """Some test images and what the network makes of them, as pixels between 0 and 1.
+
+    They are spread over the whole part, for some data sets are sorted by class.
+    """
+    chosen = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).long()
+    images, _ = test.batch(chosen)
+    made = outputs[chosen.to(outputs.device)].view(images.shape)
     std, mean = test.view.std / 255, test.view.mean / 255
     return {"images": images * std + mean, "outputs": made * std + mean}
 

@@ -38,7 +38,7 @@ class DeepCompression(Method):
     start: Start = "linear"
     index_bits: int = 5
     share_epochs: float = 0.1
-    share_lr: float = 1e-3
+    share_lr: float = 0.01
 
     def prune(self, trial: Trial) -> None:
         self._pruning().prune(trial)  # sec. 2

@@ -1,28 +1,27 @@
-"""What the figures show, apart from how it is drawn: series, axes and their ticks."""
+"""The task's headline against pruning rate and cost: what is shown, apart from how it is drawn."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bench.report.axes import (
+    Axis,
+    Estimate,
+    cost_axis,
+    count_place,
+    estimate,
+    quality_axis,
+    quality_place,
+    rate_axis,
+    rate_place,
+)
+from bench.report.numbers import BY_MEDIAN, headline_of, mean_of, middle_of, quality_text
 from bench.report.palette import BLACK, Look, looks_of, of_control
 from bench.report.rows import target_text
 from bench.report.summary import Record, Setting, records_of
 
 Kind = Literal["rate", "cost"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean and its interval, as positions on an axis."""
-
-    at: float
-    low: float
-    high: float
-
-    @property
-    def has_interval(self) -> bool:
-        return self.low < self.high
+_X = {"rate": ("pruning_rate", rate_place), "cost": ("images_forward", count_place)}
 
 
 @dataclass(frozen=True)
@@ -59,16 +58,6 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Axis:
-    """Title, limits, and ticks as (position, text)."""
-
-    title: str
-    low: float
-    high: float
-    ticks: tuple[tuple[float, str], ...]
-
-
-@dataclass(frozen=True)
 class Chart:
     """One figure. Positions are on the axes' own scales, so both painters draw straight lines."""
 
@@ -82,20 +71,19 @@ class Chart:
     caption: str
 
 
-CAPTION = (
-    "Means over n seeds; bands and bars: 95 % t intervals. Hollow: controls, in the colour of the "
-    "method they follow, set slightly apart sideways. Intervals wider than the figure are cut."
-)
-_X_TITLES = {
-    "rate": "pruning rate: share of parameters removed (spaced by compression, log scale)",
-    "cost": "images passed forward in all training (log scale)",
+_SPREAD = {
+    False: "Means over n seeds; bands and bars: 95 % t intervals. "
+    "Intervals wider than the figure are cut.",
+    True: "Medians over n seeds; bands and bars: from the least to the largest, sideways 95 % t "
+    "intervals of means.",
 }
-_Y_TITLE = "top-1 accuracy % (spaced by error, log scale)"
-_ACCURACIES = (90, 50, 99, 95, 80, 70, 98, 97, 99.5, 99.9, 60, 30, 10, 85, 96, 92, 94, 93, 99.8)
+_CONTROLS = (
+    "Hollow: controls, in the colour of the method they follow, set slightly apart sideways."
+)
 
 
 def charts_of(setting: Setting, all_labels: Sequence[tuple[str, str]]) -> list[Chart]:
-    """Return accuracy against pruning rate, and against cost.
+    """Return the task's headline against pruning rate, and against cost.
 
     Args:
         setting: what is drawn.
@@ -118,17 +106,21 @@ def _chart(
     base = _dense(dense[0], kind) if dense else None
     everything = [*series, *([base] if base else [])]
     points = [p for s in everything for p in s.points]
-    x = _rate_axis(everything) if kind == "rate" else _cost_axis(points)
+    x = _rate_axis(everything) if kind == "rate" else cost_axis([p.x for p in points])
     what = {"rate": "pruning rate", "cost": "cost"}[kind]
+    quality = setting.task.headline
+    subject = "Accuracy" if quality.is_percent else quality.title
+    by_median = records[0]["task"] in BY_MEDIAN
     return Chart(
         name=f"{setting.name}_{kind}",
-        title=f"Accuracy against {what}: {setting.title}",
+        title=f"{subject[0].upper()}{subject[1:]} against {what}: {setting.title}",
         is_smoke=setting.is_smoke,
         x=x,
-        y=_accuracy_axis(points),
+        y=quality_axis(quality, [p.y for p in points], may_cut=not by_median),
         series=tuple(_set_apart(series, x.high - x.low)),
         dense=base,
-        caption=CAPTION + (" Unjoined: the rate is the method's own." if own_rate else ""),
+        caption=f"{_SPREAD[by_median]} {_CONTROLS}"
+        + (" Unjoined: the rate is the method's own." if own_rate else ""),
     )
 
 
@@ -161,10 +153,7 @@ def _set_apart(series: Sequence[Series], width: float) -> list[Series]:
 
 
 def _moved(series: Series, by: float) -> Series:
-    points = (
-        replace(p, x=Estimate(p.x.at + by, p.x.low + by, p.x.high + by)) for p in series.points
-    )
-    return replace(series, points=tuple(points))
+    return replace(series, points=tuple(replace(p, x=p.x.moved(by)) for p in series.points))
 
 
 def _dense(record: Record, kind: Kind) -> Series:
@@ -178,18 +167,14 @@ def _n(records: Sequence[Record]) -> str:
 
 
 def _point(record: Record, kind: Kind) -> Point:
-    floor = 50 / record["n_test_mean"]  # half an image, for networks without an error
-    y = _estimate(record, "top1", lambda v: _accuracy_place(v, floor))
-    rate, half = 100 * record["pruning_rate_mean"], record["top1_half_width"]
-    x = (
-        _estimate(record, "pruning_rate", _rate_place)
-        if kind == "rate"
-        else _estimate(record, "images_forward", lambda v: math.log10(max(v, 1)))
-    )
-    spread = f" ± {half:.2f}" if half == half else ""
+    quality = headline_of(record)
+    y = estimate(middle_of(record, quality), quality_place(quality, record["n_test_mean"]))
+    rate = 100 * record["pruning_rate_mean"]
+    column, place = _X[kind]
+    x = estimate(mean_of(record, column), place)
     told = (
-        f"{record['label']}, target {target_text(record)}: top-1 {record['top1_mean']:.2f}{spread} "
-        f"%, removed {rate:.2f} % ({record['compression_mean']:.2f}×), "
+        f"{record['label']}, target {target_text(record)}: {_told(record)}, "
+        f"removed {rate:.2f} % ({record['compression_mean']:.2f}×), "
         f"{record['images_forward_mean']:,.0f} images, n = {record['n']}"
     )
     is_method = kind == "cost" and record["role"] == "method" and record["method"] != "dense"
@@ -197,73 +182,17 @@ def _point(record: Record, kind: Kind) -> Point:
     return Point(x, y, note, told, int(record["n_collapsed"]))
 
 
-def _estimate(record: Record, metric: str, place: Callable[[float], float]) -> Estimate:
-    mean, half = float(record[f"{metric}_mean"]), float(record[f"{metric}_half_width"])
-    half = 0.0 if math.isnan(half) else half
-    return Estimate(place(mean), place(mean - half), place(mean + half))
-
-
-def _accuracy_place(accuracy: float, floor: float = 0.01) -> float:
-    return -math.log10(min(100.0, max(100 - accuracy, floor)))
-
-
-def _rate_place(rate: float) -> float:
-    """log2 of the compression; an interval that reaches 1 ends at 2^14."""
-    return -math.log2(min(1.0, max(1 - rate, 2**-14)))
+def _told(record: Record) -> str:
+    quality = headline_of(record)
+    if not quality.is_percent:
+        return f"{quality.title} {quality_text(record, quality)}"
+    mean, half = record[f"{quality.column}_mean"], record[f"{quality.column}_half_width"]
+    spread = f" ± {half:.2f}" if half == half else ""
+    return f"{quality.title.removesuffix(' %')} {mean:.2f}{spread} %"
 
 
 def _rate_axis(series: Sequence[Series]) -> Axis:
-    """Ticks stand at the rates that were reached, those of methods before those of controls."""
+    """Rates of methods are more important than those of controls."""
     in_order = sorted(series, key=lambda s: (s.is_control, not s.is_joined))
-    reached = [p.x.at for s in in_order for p in s.points]
-    low, high = _limits([p.x for s in series for p in s.points])
-    chosen = _apart([0.0, *reached], (high - low) / 13)
-    ticks = tuple((at, f"{_percent(1 - 2**-at)}\n{2**at:.3g}×") for at in chosen)
-    return Axis(_X_TITLES["rate"], low, high, ticks)
-
-
-def _percent(rate: float) -> str:
-    digits = 0 if rate == 0 else 1 if rate < 0.99 else 2 if rate < 0.999 else 3
-    return f"{100 * rate:.{digits}f} %"
-
-
-def _cost_axis(points: Sequence[Point]) -> Axis:
-    low, high = _limits([p.x for p in points])
-    steps = [(d, e) for d in (1, 3, 2, 5, 7) for e in range(13)]
-    places = {math.log10(d * 10**e): d * 10**e for d, e in steps}
-    chosen = _apart([at for at in places if low <= at <= high], (high - low) / 9)
-    return Axis(_X_TITLES["cost"], low, high, tuple((at, _count(places[at])) for at in chosen))
-
-
-def _count(value: int) -> str:
-    for size, letter in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
-        if value >= size:
-            return f"{value / size:g}{letter}"
-    return str(value)
-
-
-def _accuracy_axis(points: Sequence[Point]) -> Axis:
-    low, high = _limits([p.y for p in points])
-    # Two runs, or one that collapsed, can have an interval of 100 points: it is cut at the edge
-    # rather than let it press all means together. 0.3 is a factor of two in error.
-    best, worst = max(p.y.at for p in points), min(p.y.at for p in points)
-    room = 0.3 + 0.6 * (best - worst)
-    low, high = max(low, worst - room), min(high, best + room)
-    places = {_accuracy_place(a): f"{a:g}" for a in (*_ACCURACIES, *range(99), 99.7, 99.6, 99.95)}
-    chosen = _apart([at for at in places if low <= at <= high], (high - low) / 9)
-    return Axis(_Y_TITLE, low, high, tuple((at, places[at]) for at in chosen))
-
-
-def _limits(estimates: Sequence[Estimate]) -> tuple[float, float]:
-    low, high = min(e.low for e in estimates), max(e.high for e in estimates)
-    margin = 0.05 * (high - low) or 0.1
-    return low - margin, high + margin
-
-
-def _apart(places: Sequence[float], distance: float) -> list[float]:
-    """Take places in the given order, leaving out those too near to one that was taken."""
-    taken: list[float] = []
-    for place in places:
-        if all(abs(place - other) >= distance for other in taken):
-            taken.append(place)
-    return sorted(taken)
+    estimates = [p.x for s in series for p in s.points]
+    return rate_axis(estimates, [p.x.at for s in in_order for p in s.points])

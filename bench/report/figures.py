@@ -1,4 +1,4 @@
-"""Charts as PNG, SVG and PDF, drawn with matplotlib's objects alone: no window, no global state."""
+"""Figures as PNG, SVG and PDF, drawn with matplotlib's objects alone: no window, no global state."""
 
 import io
 import textwrap
@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.report.charts import Chart, Series
+from bench.report.curves import CurveChart
+from bench.report.panels import LINES, longest_label, paint_panels
+from bench.report.reconstructions import Reconstructions, paint_reconstructions, size_inches
 from bench.report.table import SMOKE
 
 if TYPE_CHECKING:
@@ -13,14 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CAPTION_LETTERS = 140  # that fit into the figure's width
+TITLE_LETTERS_PER_INCH = 11
 LEGEND_LETTERS = 27  # of a label that the style's figure has room for
 STYLE = Path(__file__).with_name("bench.mplstyle")
 _DATED = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-_LINES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
+Drawing = Chart | CurveChart | Reconstructions
 
 
-def drawn(chart: Chart, formats: tuple[str, ...]) -> dict[str, bytes]:
-    """Return a chart's files by format; the same chart gives the same bytes."""
+def drawn(chart: Drawing, formats: tuple[str, ...]) -> dict[str, bytes]:
+    """Return a figure's files by format; the same figure gives the same bytes."""
     import matplotlib
 
     with matplotlib.rc_context(fname=STYLE):
@@ -31,15 +35,47 @@ def drawn(chart: Chart, formats: tuple[str, ...]) -> dict[str, bytes]:
         return {kind: _saved(figure, kind) for kind in formats}
 
 
-def figure_of(chart: Chart) -> "Figure":
-    """Draw a chart with the style that is set."""
+def figure_of(chart: Drawing) -> "Figure":
+    """Draw a figure with the style that is set."""
     from matplotlib.figure import Figure
 
     figure = Figure()
-    # A long or wide legend makes the figure larger; the axes keep their place.
-    letters = max(len(series.label) for series in (*chart.series, *_only(chart.dense)))
-    figure.set_figheight(max(figure.get_figheight(), 1.5 + 0.23 * len(chart.series)))
+    if isinstance(chart, Reconstructions):
+        figure.set_size_inches(*size_inches(chart))
+        paint_reconstructions(figure, chart)
+    elif isinstance(chart, CurveChart):
+        _make_room(figure, longest_label(chart.panels), 1.5 + 2.2 * len(chart.panels))
+        paint_panels(figure, chart)
+    else:
+        letters = max(len(series.label) for series in (*chart.series, *_only(chart.dense)))
+        _make_room(figure, letters, 1.5 + 0.23 * len(chart.series))
+        _paint_chart(figure, chart)
+    _write_around(figure, chart)
+    return figure
+
+
+def _make_room(figure: "Figure", letters: int, height: float) -> None:
+    """A long or wide legend makes the figure larger; the axes keep their place."""
+    figure.set_figheight(max(figure.get_figheight(), height))
     figure.set_figwidth(figure.get_figwidth() + 0.075 * max(0, letters - LEGEND_LETTERS))
+
+
+def _write_around(figure: "Figure", chart: Drawing) -> None:
+    """Title, caption, and what a smoke run must say."""
+    title = chart.title + (f" ({SMOKE})" if chart.is_smoke else "")
+    # Not matplotlib's own wrapping, which takes what stands between dollar signs for a formula.
+    title = textwrap.fill(title, int(TITLE_LETTERS_PER_INCH * figure.get_figwidth()))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, weight="bold")
+    caption = textwrap.fill(chart.caption, CAPTION_LETTERS)
+    figure.supxlabel(caption, fontsize=7, color="#555555", x=0.01, ha="left", multialignment="left")
+    if chart.is_smoke:
+        figure.text(
+            0.4, 0.5, SMOKE, rotation=20, fontsize=26, color="#D55E00", alpha=0.35,
+            ha="center", va="center", weight="bold",
+        )  # fmt: skip
+
+
+def _paint_chart(figure: "Figure", chart: Chart) -> None:
     axes = figure.add_subplot()
     if chart.dense is not None:
         _draw_dense(axes, chart.dense, as_point="cost" in chart.name)
@@ -53,16 +89,6 @@ def figure_of(chart: Chart) -> "Figure":
         _draw_notes(axes, series, is_above=order % 2 == 0, is_right=order % 4 < 2)
     _draw_axes(axes, chart)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
-    title = chart.title + (f" ({SMOKE})" if chart.is_smoke else "")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, weight="bold", wrap=True)
-    caption = textwrap.fill(chart.caption, CAPTION_LETTERS)
-    figure.supxlabel(caption, fontsize=7, color="#555555", x=0.01, ha="left", multialignment="left")
-    if chart.is_smoke:
-        figure.text(
-            0.4, 0.5, SMOKE, rotation=20, fontsize=26, color="#D55E00", alpha=0.35,
-            ha="center", va="center", weight="bold",
-        )  # fmt: skip
-    return figure
 
 
 def _only(dense: Series | None) -> tuple[Series, ...]:
@@ -121,7 +147,7 @@ def _draw(axes: "Axes", series: Series, zorder: float) -> None:
         yerr=[[e.at - e.low for e in y], [e.high - e.at for e in y]] if has_bars else None,
         marker=series.look.marker, markersize=5.5, markeredgewidth=1.3, color=colour,
         markerfacecolor="white" if series.look.is_hollow else colour,
-        linestyle=_LINES[series.look.line] if series.is_joined else "none",
+        linestyle=LINES[series.look.line] if series.is_joined else "none",
         linewidth=1.2 if series.is_control else 1.9,
         elinewidth=0.9, capsize=2.5, label=series.label, zorder=zorder,
     )  # fmt: skip

@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.charts import Chart
+from bench.report.definitions import definitions_for
+from bench.report.figures import Drawing
 from bench.report.interactive import plotly_of
-from bench.report.rows import DEFINITIONS, Block
+from bench.report.reconstructions import Reconstructions
+from bench.report.rows import Block
 from bench.report.summary import changes
 from bench.report.table import SMOKE, Environment, Loaded
 
@@ -38,14 +40,14 @@ class _Figure:
     name: str
     title: str
     caption: str
-    picture: str  # a data URI, for readers without script
-    plotly: dict[str, Any]
+    picture: str  # a data URI; where there is a figure to point at, for readers without script
+    plotly: dict[str, Any] | None
 
 
 def page_of(
     loaded: Loaded,
     blocks: Sequence[Block],
-    charts: Mapping[str, Sequence[Chart]],
+    charts: Mapping[str, Sequence[Drawing]],
     pictures: Mapping[str, bytes],
 ) -> str:
     """Return the page.
@@ -53,8 +55,8 @@ def page_of(
     Args:
         loaded: what the tables were made from.
         blocks: tables, in order.
-        charts: of every table, by its name.
-        pictures: PNG files by the name of the chart.
+        charts: the figures of every table, by its name.
+        pictures: PNG files by the name of the figure.
     """
     from jinja2 import Environment as Templates
     from jinja2 import StrictUndefined
@@ -69,19 +71,20 @@ def page_of(
     return template.render(
         sections=sections,
         asked=_asked(loaded),
-        definitions=DEFINITIONS,
+        definitions=definitions_for({key for block in blocks for key in block.keys}),
         environments=_environments(loaded.environments),
         failures=loaded.failures,
         warnings=loaded.warnings,
         smoke=SMOKE if any(block.is_smoke for block in blocks) else "",
         plotly_script=get_plotlyjs(),
-        figures={f.name: f.plotly for s in sections for f in s.figures},
+        figures={f.name: f.plotly for s in sections for f in s.figures if f.plotly},
     )
 
 
-def _figure(chart: Chart, picture: bytes) -> _Figure:
+def _figure(chart: Drawing, picture: bytes) -> _Figure:
     uri = "data:image/png;base64," + base64.b64encode(picture).decode()
-    return _Figure(chart.name, chart.title, chart.caption, uri, plotly_of(chart))
+    plotly = None if isinstance(chart, Reconstructions) else plotly_of(chart)
+    return _Figure(chart.name, chart.title, chart.caption, uri, plotly)
 
 
 def _asked(loaded: Loaded) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ _KNOWN = {
     "magnitude": (ORANGE, "D"),
     "fpgm": (PURPLE, "v"),
     "dropneuron": (GREEN, "^"),
+    "l1": (PURPLE, "H"),
     "deep_compression": (SKY, "P"),
 }
 _COLOURS = (GREEN, PURPLE, SKY, BLUE, VERMILION, ORANGE)

@@ -7,19 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from bench.errors import UnknownName, UsageError
-from bench.report.table import LATENCY, MACHINE_COST, METRICS
-
-CONFIDENCE = 0.95
-FEWEST_PAIRS = 3
-INDISTINCT = "not distinguishable"
+from bench.quality import TASKS, Qualities
+from bench.report.columns import numbers_of, tasks_of
+from bench.report.differences import COLUMNS as DIFFERENCE
+from bench.report.differences import differences
+from bench.report.intervals import half_width
 
 _KEYS = (
     "group", "setting", "label", "method", "options", "method_version", "role",
-    "control_of_label", "control_of_target", "model", "dataset", "target", "budget", "protocol",
+    "control_of_label", "control_of_target", "model", "dataset", "task", "target", "budget", "protocol",
     "protocol_version", "recipe", "coupling", "weights", "threads", "note",
 )  # fmt: skip
 _SPREAD = ("mean", "sd", "half_width")
+_RANGE = ("median", "min", "max")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class Setting:
     name: str
     differs: str
     groups: pd.DataFrame
+
+    @property
+    def task(self) -> Qualities:
+        return TASKS[self.groups["task"].iloc[0]]
 
     @property
     def title(self) -> str:
@@ -66,12 +70,17 @@ def summarise(runs: pd.DataFrame, baseline: str = "random") -> pd.DataFrame:
     summary["seeds"] = grouped["seed"].agg(lambda s: " ".join(str(v) for v in sorted(s)))
     summary["n_collapsed"] = grouped["collapsed"].sum().astype(int)
     summary["n_unreachable"] = grouped["unreachable"].sum().astype(int)
-    spreads = _spreads(runs)
-    rest = runs[~runs["collapsed"].astype(bool)].groupby("group")["top1"].mean()
-    summary["top1_mean_not_collapsed"] = rest.reindex(summary.index)
+    summary["live_units"] = grouped["live_units"].agg(_mean_units)
     summary["baseline"] = baseline
-    summary = summary.join(_differences(runs, baseline)).join(spreads)
-    return _in_order(summary.reset_index()[_columns(list(spreads.columns))])
+    headlines = [task.headline.column for task in tasks_of(runs)]
+    rest = runs[~runs["collapsed"].astype(bool)].groupby("group")[headlines].mean()
+    rest = rest.reindex(summary.index).rename(columns=lambda name: f"{name}_mean_not_collapsed")
+    others = [_support(runs), _ranges(runs), _spreads(runs)]
+    summary = summary.join(rest).join(differences(runs, baseline))
+    for each in others:
+        summary = summary.join(each)
+    columns = _columns(headlines, [str(c) for each in others for c in each.columns])
+    return _in_order(summary.reset_index()[columns])
 
 
 def settings(summary: pd.DataFrame) -> list[Setting]:
@@ -82,7 +91,7 @@ def settings(summary: pd.DataFrame) -> list[Setting]:
         first = groups.iloc[0]
         three = ["model", "dataset", "budget"]
         same = summary[(summary[three] == first[three]).all(axis=1)]
-        name = base = "_".join(_slug(str(first[k])) for k in three)
+        name = base = "_".join(slug(str(first[k])) for k in three)
         number = 1
         while name in names:
             number += 1
@@ -98,18 +107,8 @@ def settings(summary: pd.DataFrame) -> list[Setting]:
     return found
 
 
-def half_width(sd: "pd.Series[float]", n: "pd.Series[int]") -> "pd.Series[float]":
-    """Return half of the 95 % t interval of means; missing for a single value."""
-    from scipy.stats import t
-
-    several = n.where(n > 1)
-    quantile = pd.Series(t.ppf((1 + CONFIDENCE) / 2, several - 1), index=n.index)
-    return quantile * sd / several**0.5
-
-
 def _spreads(runs: pd.DataFrame) -> pd.DataFrame:
-    kept = [c for c in runs.columns if c.startswith("kept_") and c.endswith("_top1")]
-    columns = [c for c in (*METRICS, *MACHINE_COST, *LATENCY, *kept) if c != "collapsed"]
+    columns = numbers_of(runs)
     values = runs[columns].astype(float)
     grouped = values.groupby(runs["group"], sort=False)
     mean, sd, n = grouped.mean(), grouped.std(ddof=1), grouped.count()
@@ -121,77 +120,59 @@ def _spreads(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(spread)
 
 
-def _differences(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Differences of top-1 in points, paired by seed."""
-    other = _against_random(runs) if baseline == "random" else _against(runs, baseline)
-    difference = (runs["top1"].astype(float) - other).dropna()
-    grouped = difference.groupby(runs["group"].loc[difference.index])
-    found = pd.DataFrame({"n": grouped.size(), "mean": grouped.mean(), "sd": grouped.std(ddof=1)})
-    found["half_width"] = half_width(found["sd"], found["n"])
-    found = found.rename(columns=lambda name: f"difference_{name}")
-    found = found.reindex(runs["group"].unique())
-    found["difference_n"] = found["difference_n"].fillna(0).astype(int)
-    verdicts = [
-        verdict(n, mean, half)
-        for n, mean, half in zip(
-            found["difference_n"],
-            found["difference_mean"],
-            found["difference_half_width"],
-            strict=True,
-        )
-    ]
-    return found.assign(difference_verdict=verdicts)
+def _ranges(runs: pd.DataFrame) -> pd.DataFrame:
+    """Median, least and largest of errors: a few failed runs may rule their mean."""
+    found = {}
+    for column in errors_of(runs):
+        values = runs[column].astype(float).groupby(runs["group"], sort=False)
+        for name in _RANGE:
+            found[f"{column}_{name}"] = values.agg(name)
+    return pd.DataFrame(found, index=runs["group"].unique())
 
 
-def verdict(n: int, mean: float, half: float) -> str:
-    """Say what a paired difference shows; nothing without pairs."""
-    if not n:
+def _support(runs: pd.DataFrame) -> pd.DataFrame:
+    """In how many runs the inputs that are read are just those that matter, where these are known."""
+    groups = runs["group"].unique()
+    if "support_exact" not in runs:
+        return pd.DataFrame(index=groups)
+    known = runs["support_exact"].dropna().astype(bool)
+    grouped = known.groupby(runs["group"].loc[known.index])
+    found = pd.DataFrame(
+        {
+            "n_support_known": grouped.size(),
+            "n_support_exact": grouped.sum(),
+        }
+    ).reindex(groups)
+    counts = found.fillna(0).astype(int)
+    return counts.assign(support_exact_share=found["n_support_exact"] / found["n_support_known"])
+
+
+def errors_of(runs: pd.DataFrame) -> list[str]:
+    """Columns of the report's tasks that are errors, those of kept states too."""
+    shown = [q for task in tasks_of(runs) for q in (task.headline, *task.others)]
+    own = dict.fromkeys(q.column for q in shown if not q.is_percent)
+    kept = [
+        c for c in runs.columns
+        if c.startswith("kept_") and "_validation_" not in c and c.endswith(tuple(f"_{o}" for o in own))
+    ]  # fmt: skip
+    return [*own, *kept]
+
+
+def _mean_units(texts: "pd.Series[str]") -> str:
+    """Average counts such as 542-82-61-10 place by place."""
+    counts = [[int(n) for n in text.split("-")] for text in texts if text]
+    if len({len(row) for row in counts}) != 1:
         return ""
-    # The tolerance is rounding: differences that are all zero may average to 1e-16.
-    if n < FEWEST_PAIRS or abs(mean) <= half + 1e-9:
-        return INDISTINCT
-    return "better" if mean > 0 else "worse"
+    return "-".join(f"{sum(place) / len(counts):.0f}" for place in zip(*counts, strict=True))
 
 
-def _against_random(runs: pd.DataFrame) -> "pd.Series[float]":
-    """Top-1 of each row's own random control, which for controls is the one of the same trial."""
-    is_random = (runs["method"] == "random") & (runs["role"] == "control at its rates")
-    # Where somebody ran it with options too, the plain one counts: "{}" sorts behind '{"'.
-    plain_first = runs[is_random].sort_values("options", ascending=False)
-    top1 = plain_first.drop_duplicates("control_of").set_index("control_of")["top1"].astype(float)
-    key = runs["id"].where(runs["role"] == "method", runs["control_of"])
-    return key.map(top1).where(~is_random & (runs["role"] != "control at its cost"))
-
-
-def _against(runs: pd.DataFrame, baseline: str) -> "pd.Series[float]":
-    """Top-1 of a named method on the same setting and seed, and target where it has one."""
-    reference = runs[(runs["role"] == "method") & (runs["label"] == baseline)]
-    if reference.empty:
-        of_name = runs[(runs["role"] == "method") & (runs["method"] == baseline)]
-        if of_name["label"].nunique() > 1:
-            labels = " or ".join(sorted(of_name["label"].unique()))
-            raise UsageError(f"--baseline {baseline} was run in several ways: {labels}?")
-        reference = of_name
-    if reference.empty:
-        known = runs.loc[runs["role"] == "method", "label"].unique()
-        raise UnknownName("baseline", baseline, {"random", *known})
-    # A control at another trial's cost has no target of its own, but belongs to one.
-    where = runs.assign(target=runs["target"].fillna(runs["control_of_target"]))
-    keys = ["setting", "seed"]
-    if reference["target"].notna().any():
-        keys.append("target")
-    newest = reference.sort_values("method_version").drop_duplicates(keys, keep="last")
-    matched = where[keys].merge(newest[[*keys, "top1"]], on=keys, how="left")["top1"]
-    own = (runs["role"] == "method") & runs["label"].isin(reference["label"])
-    return matched.astype(float).set_axis(runs.index).where(~own)
-
-
-def _columns(spreads: list[str]) -> list[str]:
+def _columns(headlines: list[str], numbers: list[str]) -> list[str]:
     counts = ["n", "seeds", "n_collapsed", "n_unreachable"]
-    top1 = [f"top1_{s}" for s in _SPREAD]
-    difference = [f"difference_{s}" for s in ("n", *_SPREAD, "verdict")]
-    rest = [c for c in spreads if c not in top1]
-    return [*_KEYS, *counts, *top1, "top1_mean_not_collapsed", "baseline", *difference, *rest]
+    first = [f"{h}_{s}" for h in headlines for s in (*_SPREAD, *_RANGE) if f"{h}_{s}" in numbers]
+    first += [f"{h}_mean_not_collapsed" for h in headlines]
+    difference = [f"difference_{s}" for s in DIFFERENCE]
+    rest = [c for c in numbers if c not in first]
+    return [*_KEYS, *counts, *first, "baseline", *difference, "live_units", *rest]
 
 
 def _in_order(summary: pd.DataFrame) -> pd.DataFrame:
@@ -219,7 +200,7 @@ def changes(recipe: str) -> str:
     return " ".join(f"{k}={v}" for k, v in sorted(given.items())) or "default"
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     """A name that is safe in every file system."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "unnamed"
 

@@ -10,34 +10,16 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UsageError
+from bench.quality import TASKS
 from bench.records import Results, TrialFolder
+from bench.report.columns import LATENCY, MACHINE_COST, frame_of
+from bench.report.evidence import Curve, ExampleFile, curves_of, example_file
 from bench.spec import TrialSpec, canonical
 
 SMOKE = "SMOKE RUN: not a result"
 
-IDENTITY = (
-    "id", "group", "setting", "label", "method", "options", "method_version", "role",
-    "control_of", "control_of_label", "control_of_target", "model", "dataset", "target", "seed",
-    "budget", "protocol", "protocol_version", "recipe", "coupling", "weights", "threads",
-    "device", "unreachable", "note",
-)  # fmt: skip
-METRICS = (
-    "top1", "top3", "top5", "test_loss", "n_test", "validation_top1", "validation_loss",
-    "collapsed", "pruning_rate", "pruning_rate_prunable", "compression", "units_kept_share",
-    "units_removed", "kept_output_side", "params_dense", "params_masked", "params_kept",
-    "params_effective", "params_compact", "macs_dense", "macs_effective", "macs_compact",
-    "compact_max_error", "speedup_theoretical", "epochs_total",
-    "images_seen", "images_forward", "optimizer_steps", "trainings",
-)  # fmt: skip
-MACHINE_COST = ("train_seconds", "peak_memory_mb")
-LATENCY = tuple(
-    f"{name}{suffix}"
-    for suffix in ("", "_batch32")
-    for name in ("latency_ms_p50", "latency_ms_p90", "speedup_measured")
-) + ("speedup_measured_sparse",)
-_TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
-         "control_of_label", "dataset", "budget", "protocol", "recipe", "coupling", "weights",
-         "device", "note"}  # fmt: skip
+OLDEST_TASK = "classification"  # of records from before there were others
+MOST_LAYERS = 6  # of a network whose units a table has room for
 
 
 @dataclass(frozen=True)
@@ -61,13 +43,17 @@ class Loaded:
     """Everything a report is made from.
 
     Attributes:
-        runs: one row per finished trial; columns in the order of `IDENTITY`, `METRICS`,
-            `MACHINE_COST`, then other metrics and `kept_*` by name.
+        runs: one row per finished trial; columns in the order of `bench.report.columns`, then
+            other metrics and `kept_*` by name.
+        curves: of all trials that have any.
+        examples: of the trials of autoencoders, by id.
         unfinished: number of planned trials that have neither finished nor failed.
         warnings: sentences about records that could not be used.
     """
 
     runs: pd.DataFrame
+    curves: tuple[Curve, ...]
+    examples: Mapping[str, ExampleFile]
     failures: tuple[Failure, ...]
     environments: tuple[Environment, ...]
     unfinished: int
@@ -81,11 +67,11 @@ class _Reader:
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     costs: dict[str, dict[str, Any]] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
+    examples: dict[str, ExampleFile] = field(default_factory=dict)
     specs: dict[str, TrialSpec] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     environments: Counter[tuple[tuple[str, str], ...]] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
-
     several_versions: set[str] = field(default_factory=set)
 
     def note_versions(self) -> None:
@@ -127,12 +113,18 @@ class _Reader:
                     f"trial {trial.id} has different results in two folders; the first is used"
                 )
             return
+        if _task(record) not in TASKS:
+            self.warnings.append(
+                f"trial {trial.id} has the task {_task(record)!r}, which this version does not know"
+            )
+            return
         self.records[trial.id] = record
         self.specs[trial.id] = TrialSpec.from_json(record["spec"])
         self.costs[trial.id] = trial.cost()
         facts = _environment(trial)
         self.environments[facts] += 1
         self.devices[trial.id] = dict(facts).get("device", "")
+        self.examples |= example_file(trial, record)
 
 
 def load(results: Sequence[Results], ids: Collection[str] | None = None) -> Loaded:
@@ -146,7 +138,9 @@ def load(results: Sequence[Results], ids: Collection[str] | None = None) -> Load
     failures = [f for i, f in sorted(reader.failures.items()) if i not in reader.records]
     environments = [Environment(f, n) for f, n in reader.environments.most_common()]
     return Loaded(
-        _frame(rows),
+        frame_of(rows),
+        tuple(curve for i in sorted(reader.records) for curve in curves_of(i, reader.records[i])),
+        reader.examples,
         tuple(failures),
         tuple(environments),
         len(reader.specs.keys() - done),
@@ -157,6 +151,7 @@ def load(results: Sequence[Results], ids: Collection[str] | None = None) -> Load
 def _row(reader: _Reader, trial_id: str) -> dict[str, Any]:
     record = reader.records[trial_id]
     metrics = {k: v for k, v in record["metrics"].items() if _is_scalar(v)}
+    metrics["live_units"] = _live_units(record["metrics"].get("live") or {})
     kept = {
         f"kept_{state}_{k}": v
         for state, values in record["kept"].items()
@@ -166,7 +161,8 @@ def _row(reader: _Reader, trial_id: str) -> dict[str, Any]:
     costs = reader.costs[trial_id]
     cost = {k: costs.get(k) for k in MACHINE_COST}
     cost |= {k: (costs.get("latency") or {}).get(k) for k in LATENCY}
-    identity = _identity(reader, trial_id) | {"unreachable": bool(record["unreachable"])}
+    identity = _identity(reader, trial_id)
+    identity |= {"task": _task(record), "unreachable": bool(record["unreachable"])}
     return metrics | kept | cost | identity
 
 
@@ -235,22 +231,17 @@ def _is_scalar(value: Any) -> bool:
     return isinstance(value, bool | int | float | str)
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Columns in a fixed order, each of one type: whole numbers stay whole where some are missing."""
-    leading = [*IDENTITY, *METRICS, *MACHINE_COST, *LATENCY]
-    others = sorted({k for row in rows for k in row} - set(leading))
-    return pd.DataFrame({k: _column(k, [row.get(k) for row in rows]) for k in leading + others})
+def _task(record: Mapping[str, Any]) -> str:
+    return str(record.get("task", OLDEST_TASK))
 
 
-def _column(name: str, values: list[Any]) -> "pd.Series[Any]":
-    given = [v for v in values if v is not None]
-    if name in _TEXT or any(isinstance(v, str) for v in given):
-        return pd.Series(values, dtype=object)
-    if given and all(isinstance(v, bool) for v in given):
-        return pd.Series(values, dtype="boolean")
-    if given and all(isinstance(v, int) for v in given):
-        return pd.Series(values, dtype="Int64")
-    return pd.Series(values, dtype=float)
+def _live_units(live: Mapping[str, Mapping[str, int]]) -> str:
+    """Units left per layer, inputs first, as in 542-82-61-10; empty for deep networks."""
+    if not 0 < len(live) <= MOST_LAYERS:
+        return ""
+    # Files hold the names in alphabetical order; `place` is the layer's own.
+    ordered = sorted(live, key=lambda name: (name != "input", live[name].get("place", 0)))
+    return "-".join(str(live[name]["live"]) for name in ordered)
 
 
 def _failure(trial: TrialFolder) -> Failure:

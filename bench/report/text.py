@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 
-from bench.report.rows import DEFINITIONS, Block
+from bench.report.definitions import definitions_for
+from bench.report.rows import Block
 from bench.report.table import SMOKE
 
 _TEX = {
@@ -15,10 +16,11 @@ _TEX = {
 
 
 def markdown_of(blocks: Sequence[Block], definitions: bool = True) -> str:
-    """Return tables under headings, and what their columns mean under the last."""
+    """Return tables under headings, and what the columns mean under the last."""
     parts = [_markdown_block(block) for block in blocks]
     if definitions:
-        lines = [f"- **{term}**: {meaning}" for term, meaning in DEFINITIONS]
+        needed = definitions_for({key for block in blocks for key in block.keys})
+        lines = [f"- **{d.term}**: {d.meaning}" for d in needed]
         parts.append("\n".join(["**Definitions**", "", *lines]))
     return "\n\n".join(parts) + "\n"
 
@@ -35,7 +37,7 @@ def tex_of(block: Block) -> str:
     caption = tex_escaped(" ".join([f"{block.title}.", *block.notes]))
     if block.is_smoke:
         caption = rf"\textbf{{{tex_escaped(SMOKE)}.}} {caption}"
-    meanings = [tex_escaped(f"{term}: {meaning}") for term, meaning in DEFINITIONS]
+    meanings = [tex_escaped(f"{d.term}: {d.meaning}") for d in definitions_for(block.keys)]
     return "\n".join(
         [
             *([f"% {SMOKE}"] if block.is_smoke else []),

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from bench.errors import UnknownName, UsageError
 from bench.records import Results
-from bench.report.charts import Chart, charts_of
+from bench.report.charts import charts_of
 from bench.report.checklist import checklist
 from bench.report.checklist import text_of as checklist_text
+from bench.report.curves import curve_charts_of
+from bench.report.figures import Drawing, drawn
 from bench.report.files import write_bytes, write_csv, write_text
+from bench.report.reconstructions import reconstructions_of
 from bench.report.rows import Block, block_of
 from bench.report.summary import Setting, settings, summarise
 from bench.report.table import Loaded, load
@@ -111,16 +114,12 @@ def _figures(
     blocks: Sequence[Block],
     formats: Collection[str],
 ) -> list[Path]:
-    """Draw each chart once, for its files and for the page."""
+    """Draw each figure once, for its files and for the page."""
     asked = [kind for kind in PICTURES if kind in formats]
     kinds = tuple(dict.fromkeys([*asked, *(["png"] if "html" in formats else [])]))
     if not kinds:
         return []
-    from bench.report.figures import drawn
-
-    runs = loaded.runs[loaded.runs["role"] == "method"]
-    labels = list(zip(runs["method"], runs["label"], strict=True))
-    charts: dict[str, list[Chart]] = {s.name: charts_of(s, labels) for s in found}
+    charts = _drawings(loaded, found)
     files, pictures = [], {}
     for chart in (c for each in charts.values() for c in each):
         made = drawn(chart, kinds)
@@ -132,6 +131,22 @@ def _figures(
         page = page_of(loaded, blocks, charts, pictures)
         files.append(write_text(out / "report.html", page))
     return files
+
+
+def _drawings(loaded: Loaded, found: Sequence[Setting]) -> dict[str, list[Drawing]]:
+    """Return what is drawn of every setting, by its name."""
+    runs = loaded.runs
+    methods = runs[runs["role"] == "method"]
+    labels = list(zip(methods["method"], methods["label"], strict=True))
+    drawings: dict[str, list[Drawing]] = {}
+    for setting in found:
+        pictures = reconstructions_of(setting, runs, loaded.examples)
+        drawings[setting.name] = [
+            *charts_of(setting, labels),
+            *curve_charts_of(setting, runs, loaded.curves, labels),
+            *([] if pictures is None else [pictures]),
+        ]
+    return drawings
 
 
 def _with(path: Path, ending: str) -> Path:

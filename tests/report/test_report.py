@@ -12,9 +12,11 @@ from made_up_results import HOSTILE, LABELS, Maker, fill, summary_of
 
 from bench.report import palette
 from bench.report.charts import charts_of
+from bench.report.differences import INDISTINCT
 from bench.report.interactive import plotly_of
-from bench.report.rows import block_of, decimals
-from bench.report.summary import INDISTINCT, settings
+from bench.report.numbers import decimals
+from bench.report.rows import block_of
+from bench.report.summary import settings
 from bench.report.table import SMOKE
 from bench.report.text import markdown_escaped, markdown_of, tex_escaped
 from bench.report.write import FORMATS, end_table, write_report

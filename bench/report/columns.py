@@ -1,0 +1,82 @@
+"""What a row of `runs.csv` holds, in which order and of which type."""
+
+from collections.abc import Collection
+from typing import Any
+
+import pandas as pd
+
+from bench.quality import TASKS, Qualities
+
+QUALITY = tuple(dict.fromkeys(c for task in TASKS.values() for c in task.columns))
+_VALIDATION = tuple(dict.fromkeys(task.validation for task in TASKS.values()))
+SUPPORT = ("support_true", "support_read", "support_missed", "support_exact")
+
+IDENTITY = (
+    "id", "group", "setting", "label", "method", "options", "method_version", "role",
+    "control_of", "control_of_label", "control_of_target", "model", "dataset", "task", "target",
+    "seed", "budget", "protocol", "protocol_version", "recipe", "coupling", "weights", "threads",
+    "device", "unreachable", "note",
+)  # fmt: skip
+METRICS = (
+    *QUALITY, "n_test", *_VALIDATION, "validation_loss",
+    "collapsed", *SUPPORT, "pruning_rate", "pruning_rate_prunable", "compression", "density",
+    "live_units", "units_kept_share",
+    "units_removed", "kept_output_side", "params_dense", "params_masked", "params_kept",
+    "params_effective", "params_compact", "macs_dense", "macs_effective", "macs_compact",
+    "compact_max_error", "speedup_theoretical", "epochs_total",
+    "images_seen", "images_forward", "optimizer_steps", "trainings",
+)  # fmt: skip
+MACHINE_COST = ("train_seconds", "peak_memory_mb")
+LATENCY = tuple(
+    f"{name}{suffix}"
+    for suffix in ("", "_batch32")
+    for name in ("latency_ms_p50", "latency_ms_p90", "speedup_measured")
+) + ("speedup_measured_sparse",)
+_LEADING = (*IDENTITY, *METRICS, *MACHINE_COST, *LATENCY)
+_TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
+         "control_of_label", "dataset", "task", "budget", "protocol", "recipe", "coupling",
+         "weights", "device", "note", "live_units"}  # fmt: skip
+
+
+def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Columns in a fixed order, each of one type: whole numbers stay whole where some are missing.
+
+    Columns of tasks that no row is about are left out.
+    """
+    absent = _of_tasks(TASKS) - _of_tasks({str(row["task"]) for row in rows})
+    leading = [name for name in _LEADING if name not in absent]
+    others = sorted({k for row in rows for k in row} - set(_LEADING))
+    return pd.DataFrame({k: _column(k, [row.get(k) for row in rows]) for k in leading + others})
+
+
+def numbers_of(runs: pd.DataFrame) -> list[str]:
+    """The columns whose means are worth having."""
+    headlines = tuple(task.headline.column for task in TASKS.values())
+    endings = tuple(f"_{name}" for name in headlines)
+    kept = [c for c in runs.columns if c.startswith("kept_") and c.endswith(endings)]
+    known = (*METRICS, *MACHINE_COST, *LATENCY)
+    counted = ("collapsed", "support_exact", "live_units")
+    return [c for c in known if c in runs.columns and c not in counted] + kept
+
+
+def tasks_of(runs: pd.DataFrame) -> list[Qualities]:
+    """The tasks of a report, in the order in which they are known."""
+    found = set(runs["task"])
+    return [qualities for name, qualities in TASKS.items() if name in found]
+
+
+def _of_tasks(names: Collection[str]) -> set[str]:
+    """The columns that only some tasks have."""
+    own = {c for name in names for c in (*TASKS[name].columns, TASKS[name].validation)}
+    return own | (set(SUPPORT) if "regression" in names else set())
+
+
+def _column(name: str, values: list[Any]) -> "pd.Series[Any]":
+    given = [v for v in values if v is not None]
+    if name in _TEXT or any(isinstance(v, str) for v in given):
+        return pd.Series(values, dtype=object)
+    if given and all(isinstance(v, bool) for v in given):
+        return pd.Series(values, dtype="boolean")
+    if given and all(isinstance(v, int) for v in given):
+        return pd.Series(values, dtype="Int64")
+    return pd.Series(values, dtype=float)
