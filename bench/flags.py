@@ -70,9 +70,9 @@ _RUN: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--controls",
-        type=click.Choice(["none", "default", "all"]),
-        help="Rows added for comparison: dense and random; with `all` magnitude, scratch and "
-        "dense for the method's whole cost too.  [default: default]",
+        type=click.Choice(["none", "default", "cost", "all"]),
+        help="Rows added for comparison: dense and random; with `cost` dense for the method's "
+        "whole cost too; with `all` also scratch and magnitude.  [default: default]",
     ),
     click.option(
         "--budget",

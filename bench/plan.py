@@ -133,8 +133,10 @@ def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: 
     if cell.built.rate_here() == "none" or cell.method == "random" or controls == "none":
         return
     roles: list[tuple[str, str]] = [("random", "rates_of")]
+    if controls in ("cost", "all"):
+        roles.append(("dense", "budget_of"))
     if controls == "all":
-        roles += [("scratch", "rates_of"), ("dense", "budget_of")]
+        roles.append(("scratch", "rates_of"))
         if cell.method != "magnitude":
             roles.append(("magnitude", "rates_of"))
     for method, role in roles:

@@ -12,7 +12,7 @@ from bench.errors import UnknownName, UsageError
 
 Budget = Literal["smoke", "quick", "full"]
 Coupling = Literal["tied", "branch", "intersection", "internal"]
-Controls = Literal["none", "default", "all"]
+Controls = Literal["none", "default", "cost", "all"]
 DEFAULT_MODEL, DEFAULT_DATASET = "lenet-300-100", "mnist-5k"
 MAX_SEED, MAX_SEEDS = 2**31 - 1, 100_000
 Names = str | list[str]

@@ -46,6 +46,11 @@ class Penalty(Callback):
     keep_prob: float | None
 
     @property
+    def does_anything(self) -> bool:
+        """Whether the training is another one than the dense network's."""
+        return bool(self.l1 or self.l2 or self.group) or self.keep_prob is not None
+
+    @property
     def pruned(self) -> tuple[str, ...]:
         """The layers that are penalised; all linear ones where no term has a coefficient."""
         singles = self.single if self.l1 or self.l2 or not self.group else ()

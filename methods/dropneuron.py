@@ -63,7 +63,7 @@ class DropNeuron(Method):
     def prune(self, trial: Trial) -> None:
         penalty = self.penalty(trial)
         with hidden_dropout(trial, self.keep_prob):
-            trial.train(callback=penalty)
+            trial.train(callback=penalty if penalty.does_anything else None)
         trial.keep("before_pruning", masked=False)
         threshold = self.threshold_here(trial)
         if threshold:
