@@ -22,7 +22,7 @@ from bench.errors import (
     UsageError,
 )
 from bench.gates import Gates, scoring
-from bench.layout import Layout, Site
+from bench.layout import Layer, Layout, Site
 from bench.masks import Masks, Scope, Scores
 from bench.method import Control, Fixture, Level, Method, Rate, Retrain, Score, Start
 from bench.modes import evaluating
@@ -50,6 +50,7 @@ __all__ = [
     "Gates",
     "ImageFiles",
     "Images",
+    "Layer",
     "Layout",
     "Level",
     "Masks",

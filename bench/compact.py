@@ -154,6 +154,10 @@ class _Remover(Rewriter):
         """A layer that nothing of the input reaches any more: it gives the same for every image."""
         if not isinstance(module, nn.Linear):
             raise CannotCompact(f"nothing of the network's input reaches {node.target!r}")
+        if bool(brought[rows].isnan().any()):
+            raise CannotCompact(
+                f"{node.target!r} reads a dead channel that is not the same everywhere"
+            )
         offset = total(brought)[rows].to(module.weight)
         if module.bias is not None:
             offset = offset + module.bias.detach()[rows]

@@ -113,8 +113,12 @@ def check_images(images: AnyImages, shape: Shape, classes: int, what: str) -> No
     if count != len(images.y) or len(images) == 0:
         raise DataDamaged(f"{what}: {count} images but {len(images.y)} labels")
     if has_numbers:
-        if images.y.shape[1:] != (classes,) or not bool(images.y.isfinite().all()):
-            raise DataDamaged(f"{what}: targets must be {classes} finite numbers for each sample")
+        assert isinstance(images, Images)  # files hold uint8, which was refused above
+        is_float = images.y.dtype == torch.float32 and images.y.shape[1:] == (classes,)
+        if not is_float or not bool(images.y.isfinite().all() and images.x.isfinite().all()):
+            raise DataDamaged(
+                f"{what}: samples and targets must be finite float32, {classes} targets for each"
+            )
     elif int(images.y.min()) < 0 or int(images.y.max()) >= classes:
         raise DataDamaged(f"{what}: a label lies outside 0-{classes - 1}")
     missing = images.first_missing() if isinstance(images, ImageFiles) else None

@@ -70,7 +70,7 @@ def export(trial: Rebuilt, form: Form, out: Path) -> Exported:
     plain = {"memory_format": torch.contiguous_format}
     masked = trial.network.to(**plain).eval()
     smaller = trial.smaller().to(**plain).eval()
-    why_whole = trial.layout.why_no_sites if smaller is masked else ""
+    why_whole = trial.not_compacted or (trial.layout.why_no_sites if smaller is masked else "")
     what = _Job(trial, masked, smaller, why_whole)
     with _appearing(out, trial.spec.id) as part:
         (_write_torch if form == "torch" else _write_onnx)(what, part)

@@ -11,7 +11,6 @@ from bench.counting import Live, count, count_effective, live_units, output_side
 from bench.data import Part
 from bench.errors import TrialFailed
 from bench.evaluation import outputs_of
-from bench.flow import ALWAYS
 from bench.layout import Layout
 from bench.quality import TASKS
 from bench.task import Evaluation
@@ -92,7 +91,7 @@ def live(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, dict[str, int
 def support(layout: Layout, masks: Mapping[str, Tensor], relevant: Tensor) -> dict[str, Any]:
     """Hold the inputs that a network still reads against those that matter, boolean (inputs,)."""
     read = _inputs_read(layout, live_units(layout, masks))
-    if read is None:
+    if read is None or len(read) != len(relevant):
         return {}
     return {
         "support_true": int(relevant.sum()),
@@ -103,12 +102,28 @@ def support(layout: Layout, masks: Mapping[str, Tensor], relevant: Tensor) -> di
 
 
 def _inputs_read(layout: Layout, found: Live) -> Tensor | None:
-    """Which of the network's inputs some layer reads; None where layers see different ones."""
-    first = [
-        layer.name for layer in layout.layers
-        if layer.inputs and all(segment.sources == {ALWAYS} for segment in layer.inputs)
-    ]  # fmt: skip
-    widths = {len(found.inputs[name]) for name in first}
+    """Which of the network's inputs its first layers read; None where something else reads them."""
+    if layout.graph is None:
+        return None
+    names = _reading_inputs(layout)
+    widths = {len(found.inputs[name]) for name in names}
     if len(widths) != 1:
         return None
-    return torch.stack([found.inputs[name] for name in first]).any(0)
+    return torch.stack([found.inputs[name] for name in names]).any(0)
+
+
+def _reading_inputs(layout: Layout) -> list[str]:
+    """The layers that read the whole input as it is, or flattened; none where anything else does."""
+    assert layout.graph is not None
+    waiting = [n for n in layout.graph.graph.nodes if n.op == "placeholder"]
+    names = []
+    while waiting:
+        for user in waiting.pop().users:
+            role = layout.roles.get(user.name)
+            if role in ("reshape", "pass"):
+                waiting.append(user)
+            elif role == "layer":
+                names.append(str(user.target))
+            elif role != "size":
+                return []
+    return names

@@ -23,12 +23,15 @@ class Fixture:
         classes: of the data set; the number of targets of a regression.
         task: name of the data set's task.
         has_sites: whether the network has hidden units that can be dropped.
+        layers: its convolutions and linear layers; `linear_layers`: the latter alone.
     """
 
     classes: int
     task: str
     has_sites: bool
     recipe: Recipe
+    layers: tuple[str, ...] = ()
+    linear_layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ def measured(
         columns |= measure.support(layout, trial.masks.touched, parts.dataset.relevant)
     sizes |= {"params_compact": left.parameters, "macs_compact": left.multiply_adds,
               "compact_max_error": left.error}  # fmt: skip
+    if left.why_whole:
+        sizes["not_compacted"] = left.why_whole
     return columns | sizes
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UnknownName, UsageError
-from bench.layout import Coupling
+from bench.layout import Coupling, Layout
 from bench.method import Fixture, Method
 from bench.network import about
 from bench.options import grid, method_of, non_default, recipe_of
@@ -205,7 +205,7 @@ class _Checker:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self._networks: dict[tuple[str, str, Coupling], tuple[bool, str]] = {}
+        self._layouts: dict[tuple[str, str, Coupling], Layout] = {}
 
     def check(self, name: str, method: Method, base: dict[str, Any]) -> None:
         model, dataset = base["model"], base["dataset"]
@@ -230,13 +230,16 @@ class _Checker:
     ) -> tuple[Fixture, str]:
         key = (model, dataset, coupling)
         source = self.registry.dataset(dataset)
-        if key not in self._networks:
-            _, layout = build(self.registry, model, source, 0, coupling)
-            hidden = [s for s in layout.sites if not s.is_input]
-            self._networks[key] = (bool(hidden), layout.why_no_sites)
-        has_sites, why_not = self._networks[key]
-        whole = recipe_of(Recipe(), recipe)
-        return Fixture(source.classes, source.task.name, has_sites, whole), why_not
+        if key not in self._layouts:
+            self._layouts[key] = build(self.registry, model, source, 0, coupling)[1]
+        layout = self._layouts[key]
+        layers = [la for la in layout.layers if f"{la.name}.weight" in layout.weights]
+        fixture = Fixture(
+            source.classes, source.task.name, any(not s.is_input for s in layout.sites),
+            recipe_of(Recipe(), recipe), tuple(la.name for la in layers),
+            tuple(la.name for la in layers if not la.is_convolution),
+        )  # fmt: skip
+        return fixture, layout.why_no_sites
 
 
 def _distinct(bases: list[dict[str, Any]]) -> list[dict[str, Any]]:

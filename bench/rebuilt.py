@@ -25,6 +25,7 @@ class Rebuilt:
         network: the masked network: dropped weights are zeros.
         masks: those that are not all ones.
         shape: channels, height and width of the images that it takes.
+        not_compacted: why its dead units were left in it; empty where they were not.
     """
 
     spec: TrialSpec
@@ -33,10 +34,11 @@ class Rebuilt:
     masks: Mapping[str, Tensor]
     dataset: Dataset
     shape: Shape
+    not_compacted: str = ""
 
     def smaller(self) -> nn.Module:
-        """The network without its dead units; the masked one where its graph is not known."""
-        if self.layout.graph is None or not self.masks:
+        """The network without its dead units; the masked one where none could be cut out of it."""
+        if self.layout.graph is None or not self.masks or self.not_compacted:
             return self.network
         return compact(self.network, self.layout, self.masks)
 
@@ -59,4 +61,5 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
     network, layout = build(registry, spec.model, dataset, spec.seed, spec.coupling)
     load_model(network, load_file(weights))
     shape = input_shape(registry, spec.model, dataset)
-    return Rebuilt(spec, network.eval(), layout, load_file(masks), dataset, shape)
+    why_whole = record["metrics"].get("not_compacted", "")
+    return Rebuilt(spec, network.eval(), layout, load_file(masks), dataset, shape, why_whole)

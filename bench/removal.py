@@ -12,6 +12,7 @@ from bench.counting import live_units
 from bench.errors import TrialFailed
 from bench.layout import Layout
 from bench.modes import evaluating
+from bench.rewriting import CannotCompact
 from bench.seeds import generator
 
 PROOF_INPUTS = 8
@@ -26,6 +27,7 @@ class Removed:
         network: the smaller one, or the given one where no unit is dead.
         parameters: elements of all its parameters.
         multiply_adds: of convolutions and linear layers for one image, counted by torch.
+        why_whole: why dead units were left in it; empty where none was.
         error: largest difference of a logit from the masked network's, float64, relative to
             max(1, largest logit).
     """
@@ -34,6 +36,7 @@ class Removed:
     parameters: int
     multiply_adds: int
     error: float
+    why_whole: str = ""
 
 
 def removed(
@@ -46,11 +49,18 @@ def removed(
 
     Raises:
         TrialFailed: the smaller network computes something else.
-        CannotCompact: a dead unit cannot be removed.
+        CannotCompact: a unit that a mask dropped cannot be removed.
     """
-    smaller, error = model, 0.0
+    smaller, error, why_whole = model, 0.0, ""
     if layout.graph is not None and _anything_dead(layout, masks):
-        smaller = compact(model, layout, masks)
+        try:
+            smaller = compact(model, layout, masks)
+        except CannotCompact as refusal:
+            # Who masks units wants them gone; single weights are gone all the same.
+            if any(name not in layout.weights for name in masks):
+                raise
+            why_whole = str(refusal)
+    if smaller is not model:
         error = difference(model, layout, masks, shape)
         if not error <= MOST_ERROR:
             raise TrialFailed(
@@ -58,7 +68,7 @@ def removed(
                 f"more than {MOST_ERROR:g}: please report this with the network"
             )
     parameters = sum(p.numel() for p in smaller.parameters())
-    return Removed(smaller, parameters, multiply_adds(smaller, shape), error)
+    return Removed(smaller, parameters, multiply_adds(smaller, shape), error, why_whole)
 
 
 def difference(

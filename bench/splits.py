@@ -83,7 +83,9 @@ def from_each_class(y: Tensor, wanted: int, draws: int, *purpose: str) -> list[T
 def with_validation(train: AnyImages, test: AnyImages, name: str) -> Split:
     """Set a stratified tenth of the training images aside for validation."""
     n_validation = round(len(train) * VALIDATION_SHARE)
-    validation, rest = stratified(train.y, (n_validation, len(train) - n_validation), name)
+    # A regression's samples have no classes to keep in proportion.
+    y = torch.zeros(len(train)).long() if train.y.is_floating_point() else train.y
+    validation, rest = stratified(y, (n_validation, len(train) - n_validation), name)
     return Split(train.take(rest), train.take(validation), test)
 
 

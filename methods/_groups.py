@@ -24,14 +24,17 @@ def in_groups(weight: Tensor, *, size_weighted: bool = False) -> Tensor:
     return _sum_of_norms(weight.flatten(1), 1, size_weighted)
 
 
-def out_groups(weight: Tensor, *, size_weighted: bool = False, columns: int = 1) -> Tensor:
+def out_groups(
+    weight: Tensor, *, size_weighted: bool = False, columns: int = 1, parts: int = 1
+) -> Tensor:
     """Return the sum over input units of the Euclidean norm of what leaves each: a scalar.
 
     Args:
         weight: (outputs, inputs) or (outputs, inputs, height, width).
         columns: inputs in a row that belong to one unit: height x width of a flattened map.
+        parts: of a grouped convolution: its `groups`.
     """
-    return _sum_of_norms(_by_input(weight, columns), (0, 2), size_weighted)
+    return _sum_of_norms(_by_input(weight, columns, parts), (1, 3), size_weighted)
 
 
 def prox_l1(weight: Tensor, step: float) -> Tensor:
@@ -45,10 +48,11 @@ def prox_in_groups(weight: Tensor, step: float, *, size_weighted: bool = False) 
 
 
 def prox_out_groups(
-    weight: Tensor, step: float, *, size_weighted: bool = False, columns: int = 1
+    weight: Tensor, step: float, *, size_weighted: bool = False, columns: int = 1, parts: int = 1
 ) -> Tensor:
     """Shrink every out-group by `step` in norm; exact, for the groups are disjoint."""
-    return _shrunk(_by_input(weight, columns), (0, 2), step, size_weighted).view_as(weight)
+    groups = _by_input(weight, columns, parts)
+    return _shrunk(groups, (1, 3), step, size_weighted).view_as(weight)
 
 
 def prox_both(
@@ -58,6 +62,7 @@ def prox_both(
     *,
     size_weighted: bool = False,
     columns: int = 1,
+    parts: int = 1,
     rounds: int = ROUNDS,
 ) -> Tensor:
     """Shrink in-groups and out-groups together, and single weights by `step_l1`.
@@ -71,7 +76,9 @@ def prox_both(
         # Single weights, then groups: that order is exact for one family.
         y = prox_in_groups(prox_l1(x + held_in, step_l1), step, size_weighted=size_weighted)
         held_in = x + held_in - y
-        x = prox_out_groups(y + held_out, step, size_weighted=size_weighted, columns=columns)
+        x = prox_out_groups(
+            y + held_out, step, size_weighted=size_weighted, columns=columns, parts=parts
+        )
         held_out = y + held_out - x
     return torch.where(y == 0, y, x)  # in the limit x is y: what one family emptied stays empty
 
@@ -79,9 +86,10 @@ def prox_both(
 Dims = int | tuple[int, int]
 
 
-def _by_input(weight: Tensor, columns: int) -> Tensor:
-    """View a weight as (outputs, input units, weights between the two)."""
-    return weight.reshape(weight.shape[0], weight.shape[1] // columns, -1)
+def _by_input(weight: Tensor, columns: int, parts: int) -> Tensor:
+    """View a weight as (parts, outputs of a part, its input units, weights between the two)."""
+    outputs, inputs = weight.shape[:2]
+    return weight.reshape(parts, outputs // parts, inputs // columns, -1)
 
 
 def _sum_of_norms(weight: Tensor, dims: Dims, size_weighted: bool) -> Tensor:

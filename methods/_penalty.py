@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,20 @@ from bench.methods._groups import (
 Families = Literal["both", "in", "out"]
 
 
+class _Shape(TypedDict):
+    columns: int
+    parts: int
+    size_weighted: bool
+
+
 @dataclass
 class Penalty(Callback):
     """L1, L2 and group terms in the loss; or L1 and groups as a proximal step after each step.
 
     Attributes:
         l1, l2, group: coefficients as they multiply the terms.
-        grouped: layers whose groups count; `columns`: inputs in a row of each that are one unit.
+        grouped: layers whose groups count; of each, `columns`: inputs in a row that are one unit,
+            and `parts`: of a grouped convolution.
         single: layers whose weights and biases are in the L1 and L2 terms.
         kept_outputs: layers whose outputs cannot go; no proximal step empties their in-groups.
         keep_prob: of the dropout around this training: it is not done here, but is part of what the
@@ -38,6 +45,7 @@ class Penalty(Callback):
     group: float
     grouped: tuple[str, ...]
     columns: tuple[int, ...]
+    parts: tuple[int, ...]
     single: tuple[str, ...]
     kept_outputs: tuple[str, ...]
     families: Families
@@ -64,44 +72,48 @@ class Penalty(Callback):
             if self.l2:
                 terms.append(self.l2 / 2 * parameter.square().sum())
         if self.group and not self.proximal:
-            for name, columns in zip(self.grouped, self.columns, strict=True):
+            for name, shape in self._shapes().items():
                 weight = trial.model.get_parameter(f"{name}.weight")
                 if self.families != "out":
                     terms.append(self.group * in_groups(weight, size_weighted=self.size_weighted))
                 if self.families != "in":
-                    terms.append(self.group * out_groups(
-                        weight, size_weighted=self.size_weighted, columns=columns))  # fmt: skip
+                    terms.append(self.group * out_groups(weight, **shape))
         return torch.stack(terms).sum() if terms else None
 
     @torch.no_grad()
     def step(self, trial: Trial, lr: float) -> None:
         if not self.proximal:
             return
-        # Momentum makes a gradient 1 / (1 - m) times as long in the end, but not this step.
+        # Momentum makes gradient steps 1 / (1 - m) times as long in the end, but not this one.
         size = lr / (1 - trial.setting.recipe.momentum)
-        grouped = dict(zip(self.grouped, self.columns, strict=True)) if self.group else {}
+        grouped = self._shapes() if self.group else {}
         for name in self.pruned:
             weight = trial.model.get_parameter(f"{name}.weight")
             l1 = size * self.l1 if name in self.single else 0.0
-            columns = grouped.get(name)
-            weight.copy_(prox_l1(weight, l1) if columns is None
-                         else self._shrunk(name, weight, size * self.group, l1, columns))  # fmt: skip
+            if name in grouped:
+                weight.copy_(self._shrunk(name, weight, size * self.group, l1, grouped[name]))
+            else:
+                weight.copy_(prox_l1(weight, l1))
             bias = getattr(trial.model.get_submodule(name), "bias", None)
             if bias is not None and l1:
                 bias.copy_(prox_l1(bias, l1))
 
-    def _shrunk(self, name: str, weight: Tensor, step: float, l1: float, columns: int) -> Tensor:
+    def _shrunk(self, name: str, weight: Tensor, step: float, l1: float, shape: _Shape) -> Tensor:
         """The proximal map of a layer's own terms; exact for one family."""
         with_in = self.families != "out" and name not in self.kept_outputs
-        sized = self.size_weighted
         if with_in and self.families == "both":
-            return prox_both(weight, step, l1, size_weighted=sized, columns=columns)
+            return prox_both(weight, step, l1, **shape)
         weight = prox_l1(weight, l1)  # single weights before groups
         if with_in:
-            return prox_in_groups(weight, step, size_weighted=sized)
-        if self.families == "in":
-            return weight
-        return prox_out_groups(weight, step, size_weighted=sized, columns=columns)
+            return prox_in_groups(weight, step, size_weighted=self.size_weighted)
+        return weight if self.families == "in" else prox_out_groups(weight, step, **shape)
+
+    def _shapes(self) -> dict[str, _Shape]:
+        """How each layer's inputs form units."""
+        return {
+            name: {"columns": columns, "parts": parts, "size_weighted": self.size_weighted}
+            for name, columns, parts in zip(self.grouped, self.columns, self.parts, strict=True)
+        }
 
     def _single_parameters(self, trial: Trial) -> Iterator[nn.Parameter]:
         for name in self.single if self.l1 or self.l2 else ():

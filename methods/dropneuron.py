@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import torch
 
-from bench.api import Fixture, Level, Method, Rate, Trial, UsageError
+from bench.api import Fixture, Layer, Level, Method, Rate, Trial, UsageError
 from bench.methods._dropout import hidden_dropout
 from bench.methods._groups import in_groups, out_groups
 from bench.methods._penalty import Families, Penalty
@@ -80,19 +80,22 @@ class DropNeuron(Method):
 
     def penalty(self, trial: Trial) -> Penalty:
         """Say which layers each term is about."""
-        linear = tuple(la.name for la in trial.layout.layers if not la.is_convolution)
-        every = tuple(la.name for la in trial.layout.layers)
-        known = {"linear": linear, "all": every}
-        grouped = known.get(self.layers, tuple(self.layers.split("+")))
-        if unknown := [name for name in grouped if name not in every]:
-            raise UsageError(f"dropneuron.layers: the network has no layer {unknown[0]!r}; it has "
-                             f"{', '.join(every)}")  # fmt: skip
-        single = every if self.layers == "all" else linear
-        fixed = tuple(la.name for la in trial.layout.layers if not la.is_removable_output)
-        columns = tuple(_columns(trial, name) if self.layers == "all" else 1 for name in grouped)
+        layers = {
+            la.name: la for la in trial.layout.layers if f"{la.name}.weight" in trial.layout.weights
+        }
+        linear = tuple(name for name, la in layers.items() if not la.is_convolution)
+        if wrong := self._unknown_layers(tuple(layers), linear):
+            raise UsageError(wrong)
+        grouped = [layers[name] for name in self._grouped(tuple(layers), linear)]
+        with_convolutions = any(la.is_convolution for la in grouped)
         return Penalty(
-            self.scale * self.l1, self.scale * self.l2, self.scale * self.group, grouped, columns,
-            single, fixed, self.families, self.size_weighted, self.proximal, self.keep_prob,
+            self.scale * self.l1, self.scale * self.l2, self.scale * self.group,
+            tuple(la.name for la in grouped),
+            tuple(_columns(la) if with_convolutions else 1 for la in grouped),
+            tuple(la.groups for la in grouped),
+            tuple(layers) if self.layers == "all" else linear,
+            tuple(la.name for la in grouped if not la.is_removable_output),
+            self.families, self.size_weighted, self.proximal, self.keep_prob,
         )  # fmt: skip
 
     def threshold_here(self, trial: Trial) -> float:
@@ -114,6 +117,8 @@ class DropNeuron(Method):
                 return f"{name} is {value}, but must be 0 or more"
         if self.keep_prob is not None and not 0 < self.keep_prob <= 1:
             return f"keep_prob is {self.keep_prob}, but is a probability above 0 and up to 1"
+        if on.layers and (wrong := self._unknown_layers(on.layers, on.linear_layers)):
+            return wrong
         if self.proximal and on.recipe.optimizer != "sgd":
             return (
                 f"a proximal step belongs to plain gradient steps, not to {on.recipe.optimizer}'s, "
@@ -121,9 +126,22 @@ class DropNeuron(Method):
             )
         return super().impossible(on)
 
+    def _grouped(self, every: tuple[str, ...], linear: tuple[str, ...]) -> tuple[str, ...]:
+        known = {"linear": linear, "all": every}
+        return tuple(dict.fromkeys(known.get(self.layers, self.layers.split("+"))))
 
-def _columns(trial: Trial, name: str) -> int:
+    def _unknown_layers(self, every: tuple[str, ...], linear: tuple[str, ...]) -> str:
+        if self.layers == "linear" and not linear:
+            return "it penalises linear layers, and the network has none; layers=all takes convolutions too"
+        for name in self._grouped(every, linear):
+            if name not in every:
+                return f"layers names {name!r}, but the network's are {', '.join(every)}"
+        return ""
+
+
+def _columns(layer: Layer) -> int:
     """How many inputs in a row are one unit of a layer: the positions of a flattened map."""
-    layer = trial.layout.layer(name)
+    if any(name == "" for segment in layer.inputs for name, _ in segment.sources):
+        return 1  # pixels are units of their own
     repeats = {segment.repeat for segment in layer.inputs}
     return repeats.pop() if len(repeats) == 1 else 1

@@ -90,6 +90,12 @@ class Magnitude(Score):
                     f"densities is {self.densities!r}, but is scan, one of {', '.join(HAN)}, or "
                     "shares above 0 and up to 1 joined by +, such as 0.08+0.09+0.26"
                 )
+        n = len(HAN.get(self.densities or "", (self.densities or "").split("+")))
+        if self.densities not in (None, "scan") and on.layers and n != len(on.layers):
+            return (
+                f"densities={self.densities} speaks of {n} layers, but the network has "
+                f"{len(on.layers)}: {', '.join(on.layers)}"
+            )
         if self.rounds < 1:
             return f"rounds is {self.rounds}, but there is at least one"
         if not self._rules and (self.rounds > 1 or self.freeze != "none" or self.dropout):
