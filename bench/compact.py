@@ -7,7 +7,6 @@ does not read are left out by a gather, branches without any channel disappear.
 """
 
 import copy
-import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 from bench.counting import live_units
 from bench.layout import Layout
 from bench.modes import evaluating
-from bench.operations import argument, is_sigmoid, split_sizes, writes_into
+from bench.operations import argument, is_sigmoid, writes_into
 from bench.rewriting import CannotCompact, Piece, Rewriter
 from bench.thinning import (
     Constant,
@@ -273,35 +272,3 @@ class _Remover(Rewriter):
         inner = same_everywhere(given.constant) if any(pads[:4]) else given.constant
         constant = torch.cat([zero[0], inner, zero[1]])
         return Piece(self._keep(node, made), lives, constant)
-
-    def _item(self, node: fx.Node) -> Any:
-        arguments: Any = node.args
-        value, index = self.pieces.get(arguments[0]), arguments[1]
-        if isinstance(value, tuple):
-            return value[index]
-        if value is None:  # an element of a shape
-            return self._size(node)
-        start, stop, _ = index[1].indices(len(value.lives))
-        lives, constant = value.lives[start:stop], value.constant[start:stop]
-        if not bool(lives.any()):
-            return Piece(None, lives, constant)
-        first = int(value.lives[:start].sum())
-        channels = slice(first, first + int(lives.sum()))
-        made = self._call(operator.getitem, value.node, (index[0], channels, *index[2:]))
-        return Piece(self._keep(node, made), lives, constant)
-
-    def _split(self, node: fx.Node) -> tuple[Piece, ...]:
-        given = self._argument(node)
-        parts, start, first = [], 0, 0
-        for size in split_sizes(node, len(given.lives)):
-            lives, constant = (
-                given.lives[start : start + size],
-                given.constant[start : start + size],
-            )
-            count = int(lives.sum())
-            made = None
-            if count:
-                made = self._call(torch.narrow, given.node, 1, first, count)
-            parts.append(Piece(made, lives, constant))
-            start, first = start + size, first + count
-        return tuple(parts)

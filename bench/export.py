@@ -3,9 +3,6 @@
 import json
 import logging
 import math
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bench.appearing import appearing
 from bench.errors import BenchError, UsageError
 from bench.rebuilt import Rebuilt
 
@@ -72,7 +70,7 @@ def export(trial: Rebuilt, form: Form, out: Path) -> Exported:
     smaller = trial.smaller().to(**plain).eval()
     why_whole = trial.not_compacted or (trial.layout.why_no_sites if smaller is masked else "")
     what = _Job(trial, masked, smaller, why_whole)
-    with _appearing(out, trial.spec.id) as part:
+    with appearing(out, trial.spec.id) as part:
         (_write_torch if form == "torch" else _write_onnx)(what, part)
         _write_widths(what, part)
         again = _reload_torch(part) if form == "torch" else _reload_onnx(part)
@@ -90,35 +88,6 @@ class _Job:
     masked: nn.Module
     smaller: nn.Module
     why_whole: str
-
-
-@contextmanager
-def _appearing(out: Path, name: str) -> Iterator[Path]:
-    """A folder to write into; its files get their place together at the end, or not at all."""
-    is_new = [p for p in (out, *out.parents) if not p.exists()]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=out))
-    except OSError as error:
-        raise UsageError(
-            f"The folder {out} cannot be written ({error.strerror}); --out names another one"
-        ) from error
-    try:
-        yield part
-        part.chmod(0o755)
-        target = out / name
-        if not target.exists():
-            part.replace(target)
-            return
-        for file in sorted(part.iterdir()):  # another form was exported before
-            os.replace(file, target / file.name)  # noqa: PTH105
-        part.rmdir()
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        for folder in is_new:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-        raise
 
 
 # -- forms -----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ _DECIDES_NUMBERS = [
     "groups",
     "images",
     "job",
+    "keys",
     "layout",
     "masks",
     "modes",

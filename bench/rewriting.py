@@ -1,6 +1,7 @@
 """Writing a traced network anew with fewer channels: the pieces it is made of, and small steps."""
 
 import copy
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from bench.counting import Live
 from bench.errors import BenchError
 from bench.layout import Layout
+from bench.operations import split_sizes
 
 
 class CannotCompact(BenchError):
@@ -91,6 +93,40 @@ class Rewriter:
             return None
         count = sum(segment.width for segment in channels)
         return Piece(made, torch.ones(count, dtype=torch.bool), torch.zeros(count).double())
+
+    # -- parts of tensors ---------------------------------------------------------------------
+
+    def _item(self, node: fx.Node) -> Any:
+        arguments: Any = node.args
+        value, index = self.pieces.get(arguments[0]), arguments[1]
+        if isinstance(value, tuple):
+            return value[index]
+        if value is None:  # an element of a shape
+            return self._size(node)
+        start, stop, _ = index[1].indices(len(value.lives))
+        lives, constant = value.lives[start:stop], value.constant[start:stop]
+        if not bool(lives.any()):
+            return Piece(None, lives, constant)
+        first = int(value.lives[:start].sum())
+        channels = slice(first, first + int(lives.sum()))
+        made = self._call(operator.getitem, value.node, (index[0], channels, *index[2:]))
+        return Piece(self._keep(node, made), lives, constant)
+
+    def _split(self, node: fx.Node) -> tuple[Piece, ...]:
+        given = self._argument(node)
+        parts, start, first = [], 0, 0
+        for size in split_sizes(node, len(given.lives)):
+            lives, constant = (
+                given.lives[start : start + size],
+                given.constant[start : start + size],
+            )
+            count = int(lives.sum())
+            made = None
+            if count:
+                made = self._call(torch.narrow, given.node, 1, first, count)
+            parts.append(Piece(made, lives, constant))
+            start, first = start + size, first + count
+        return tuple(parts)
 
     # -- small steps -------------------------------------------------------------------------
 

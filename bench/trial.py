@@ -6,24 +6,24 @@ here.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from bench import batchnorm, identity, states
 from bench.callback import Callback, pack, unpack
 from bench.errors import TrialFailed
 from bench.gates import Gates, apply_hard
 from bench.job import Job, Mode
+from bench.keys import key_for, undisturbed
 from bench.layout import Layout
 from bench.ledger import Ledger
 from bench.masks import Masks, same
-from bench.phases import Stored, key_of
+from bench.phases import Stored
 from bench.resuming import trained
-from bench.seeds import derive, generator
+from bench.seeds import generator
 from bench.setting import Kept, Reference, Setting, State
 from bench.sites import activations
 from bench.task import Evaluation, Loss
@@ -144,7 +144,7 @@ class Trial:
         if mode != "gate":
             apply_hard(self.model, self.masks)
         plain, tensors = pack(callback)
-        key = self._key("train", arguments | {"fields": plain}, tensors)
+        key = key_for(self, "train", arguments | {"fields": plain}, tensors)
         self._mode = mode
         self._train_or_load(key, job, callback)
         self._trained_masks = dict(self.masks.touched)
@@ -250,7 +250,7 @@ class Trial:
         def compute() -> Stored:
             self.open_log = []
             with self._masks_in_force(masked):
-                value = self._undisturbed(fn, args)
+                value = undisturbed(self, fn, args)
             if isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values()):
                 # Copies: a score may be a view of weights that will move.
                 found = {k: v.detach().clone() for k, v in value.items()}
@@ -258,7 +258,7 @@ class Trial:
             plain = json.loads(json.dumps(value))
             return {"kind": "json", "value": plain, "log": self.open_log}, {}
 
-        key = self._key("once", facts, {})
+        key = key_for(self, "once", facts, {})
         (record, tensors), _ = self.ledger.phase(key, compute)
         self._take_log(key, record)
         if record["kind"] == "json":
@@ -270,39 +270,12 @@ class Trial:
         self.open_log = None
         self.events += [{"phase": key[:8], **line} for line in record["log"]]
 
-    def _undisturbed(self, fn: Callable[..., T], args: tuple[Any, ...]) -> T:
-        """Call with a generator of its own; what a reload could not repeat is refused."""
-        torch.manual_seed(derive(self.setting.seed, "once"))
-        masks, weights = self.masks.version, [p._version for p in self.model.parameters()]
-        value = fn(self, *args)
-        if masks != self.masks.version or weights != [p._version for p in self.model.parameters()]:
-            raise TrialFailed(
-                f"{fn.__qualname__} changed masks or weights inside once, which a later run that "
-                "loads its result would not see; return scores and change the network outside"
-            )
-        return value
-
     def _note_round(self, lr_scale: float) -> None:
         """Remember what was kept when a training began: controls follow the same rounds."""
         counts = self.masks.counts()
         if counts and (not self.rounds or self.rounds[-1] != counts):
             self.rounds.append(counts)
             self.lr_scale = lr_scale
-
-    def _key(self, kind: str, facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
-        everything = {f"model/{k}": v for k, v in self.model.state_dict().items()}
-        everything |= {f"mask/{k}": v for k, v in self.masks.touched.items()}
-        everything |= {f"field/{k}": v for k, v in tensors.items()}
-        facts |= {"environment": self.setting.environment, "kind": kind}
-        # Not among the tensors, but a method may have changed it.
-        facts["dropout"] = {
-            n: m.p for n, m in self.model.named_modules() if isinstance(m, _DropoutNd)
-        }
-        if kind != "train" or self.masks.touched or "callback" in facts:
-            facts["coupling"] = (
-                self.layout.coupling
-            )  # what sites there are; a plain training has none
-        return key_of(facts, everything)
 
     def _train_or_load(self, key: str, job: Job, callback: Callback | None) -> None:
         stored, computed = self.ledger.phase(key, lambda: trained(self, key, job, callback))

@@ -44,16 +44,18 @@ def densities_of(trial: Trial, said: str, tolerance: float) -> dict[str, float]:
 def scan(trial: Trial) -> list[dict[str, Any]]:
     """Return the quality on validation images with one layer pruned at a time, not retrained.
 
-    For `Trial.once`. Rows hold `density` and, by parameter name, the task's headline; `score/` stands
-    before the same with its sign such that higher is better.
+    For `Trial.once`. Rows hold `density` and, for each layer, the task's headline under a name for the
+    figure, and `score/` before its name: the same with its sign such that higher is better.
     """
-    headline = TASKS[trial.setting.train.task.name].headline.column
+    headline = TASKS[trial.setting.train.task.name].headline
     rows: list[dict[str, Any]] = [{"density": density} for density in SCANNED]
     for name in trial.layout.weights:
         weight = trial.model.get_parameter(name).detach()
         for row in rows:
             found = validated_with(trial, {name: weight * largest(weight, row["density"])})
-            row[name], row[f"score/{name}"] = found.values[headline], found.score
+            row[f"score/{name}"] = found.score
+            told = f"validation {headline.title}, {name.removesuffix('.weight')} pruned alone"
+            row[told] = found.values[headline.column]
     return rows
 
 
