@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from bench.codec import JSON, Entropy, Shared, decode, encode, sizes
+from bench.codec.shared import MOST_VALUES
 from bench.errors import TrialFailed
 from bench.layout import Layout
 from bench.trainer import load_model
 
 FILES: dict[Entropy, str] = {"fixed": "model-fixed.dc", "huffman": "model.dc"}
-MOST_VALUES = 4096  # of a layer that is called shared
 
 
 def content_of(
-    model: nn.Module, layout: Layout, masks: Mapping[str, Tensor]
+    model: nn.Module, layout: Layout, masks: Mapping[str, Tensor], index_bits: int
 ) -> dict[str, Tensor | Shared]:
     """Return every tensor of a network; layers whose kept weights share few values as such.
 
@@ -30,14 +30,9 @@ def content_of(
         value = tensor.detach().cpu().contiguous()
         shared = None
         if name in layout.weights and value.dtype == torch.float32:
-            shared = _shared(value, masks.get(name))
+            shared = _shared(value, masks.get(name), index_bits)
         content[name] = value if shared is None else shared
     return content
-
-
-def has_shared(content: Mapping[str, Tensor | Shared]) -> bool:
-    """Whether any layer has shared weights."""
-    return any(isinstance(value, Shared) for value in content.values())
 
 
 def through_files(
@@ -56,7 +51,7 @@ def through_files(
     Raises:
         TrialFailed: a file does not decode to the network it was made of.
     """
-    content = content_of(model, layout, masks)
+    content = content_of(model, layout, masks, index_bits)
     dense = 4 * sum(tensor.numel() for tensor in model.state_dict().values())
     columns: dict[str, Any] = {"file_bytes_dense": dense}
     for entropy, name in FILES.items():
@@ -76,11 +71,12 @@ def through_files(
     return columns
 
 
-def _shared(weight: Tensor, mask: Tensor | None) -> Shared | None:
-    """A layer as codebook and assignment; None where its weights are too many different values."""
+def _shared(weight: Tensor, mask: Tensor | None, index_bits: int) -> Shared | None:
+    """A layer as codebook and assignment; None where that takes more than the weights themselves."""
     kept = torch.ones_like(weight, dtype=torch.bool) if mask is None else mask.cpu()
     codebook, places = torch.unique(weight[kept], return_inverse=True)
-    if len(codebook) > MOST_VALUES:
+    bits = (len(codebook).bit_length() + index_bits) * int(kept.sum())
+    if len(codebook) > MOST_VALUES or 4 * len(codebook) + bits / 8 > 4 * weight.numel():
         return None
     assignment = torch.zeros(weight.shape, dtype=torch.int64)
     assignment[kept] = places

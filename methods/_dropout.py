@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 from torch.nn.modules.dropout import _DropoutNd
@@ -59,9 +60,9 @@ def adjusted_dropout(trial: Trial, wanted: bool) -> Iterator[None]:
     """
     found = _dropouts_after_layers(trial) if wanted else {}
     own = {module: module.p for module in found}
-    for module, layer in found.items():
-        mask = trial.masks[f"{layer}.weight"]
-        module.p *= math.sqrt(float(mask.double().mean()))
+    for module, layers in found.items():  # one module may stand behind several layers
+        masks = torch.cat([trial.masks[f"{layer}.weight"].flatten() for layer in layers])
+        module.p *= math.sqrt(float(masks.double().mean()))
     try:
         yield
     finally:
@@ -69,9 +70,10 @@ def adjusted_dropout(trial: Trial, wanted: bool) -> Iterator[None]:
             module.p = p
 
 
-def _dropouts_after_layers(trial: Trial) -> dict[nn.Dropout, str]:
-    """Each Dropout module with the layer whose outputs it drops."""
-    layout, found = trial.layout, {}
+def _dropouts_after_layers(trial: Trial) -> dict[nn.Dropout, list[str]]:
+    """Each Dropout module with the layers whose outputs it drops."""
+    layout = trial.layout
+    found: dict[nn.Dropout, list[str]] = {}
     for node in layout.graph.graph.nodes if layout.graph is not None else ():
         module = trial.model.get_submodule(str(node.target)) if node.op == "call_module" else None
         if not isinstance(module, nn.Dropout):
@@ -80,5 +82,5 @@ def _dropouts_after_layers(trial: Trial) -> dict[nn.Dropout, str]:
         while source.all_input_nodes and layout.roles.get(source.name) != "layer":
             source = source.all_input_nodes[0]
         if layout.roles.get(source.name) == "layer":
-            found[module] = str(source.target)
+            found.setdefault(module, []).append(str(source.target))
     return found

@@ -32,13 +32,29 @@ def densities_of(trial: Trial, said: str, tolerance: float) -> dict[str, float]:
     if said == "scan":
         rows = trial.once(scan)
         return {name: tolerated(rows, name, tolerance) for name in names}
+    if wrong := wrong_shares(said, tuple(names)):
+        raise TrialFailed(wrong)
     shares = HAN.get(said) or tuple(float(part) for part in said.split("+"))
-    if len(shares) != len(names):
-        raise TrialFailed(
-            f"magnitude.densities={said} speaks of {len(shares)} layers, but the network has "
-            f"{len(names)}: {', '.join(names)}"
-        )
     return dict(zip(names, shares, strict=True))
+
+
+def wrong_shares(said: str, layers: tuple[str, ...]) -> str:
+    """Return what is wrong with shares in words; empty where nothing is, or layers are not known."""
+    try:
+        shares = HAN.get(said) or tuple(float(part) for part in said.split("+"))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share <= 1 for share in shares):
+        return (
+            f"densities is {said!r}, but is scan, one of {', '.join(HAN)}, or shares above 0 and up to "
+            "1 joined by +, such as 0.08+0.09+0.26"
+        )
+    if layers and len(shares) != len(layers):
+        return (
+            f"densities={said} speaks of {len(shares)} layers, but the network has {len(layers)}: "
+            f"{', '.join(layers)}"
+        )
+    return ""
 
 
 def scan(trial: Trial) -> list[dict[str, Any]]:
@@ -64,7 +80,7 @@ def tolerated(rows: list[dict[str, Any]], name: str, tolerance: float) -> float:
     best = rows[0][f"score/{name}"]
     lowest = 1.0
     for row in rows:
-        if row[f"score/{name}"] < best - tolerance:
+        if not row[f"score/{name}"] >= best - tolerance:  # nan, too
             break
         lowest = row["density"]
     return lowest

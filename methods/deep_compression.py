@@ -6,7 +6,7 @@ Han, Mao & Dally, ICLR 2016 (arXiv 1510.00149). What is measured is the file, de
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bench.api import Fixture, Level, Method, Rate, Trial
+from bench.api import Control, Fixture, Level, Method, Rate, Trial
 from bench.methods._kmeans import Start
 from bench.methods._sharing import clustered, share
 from bench.methods.magnitude import Magnitude
@@ -30,7 +30,7 @@ class DeepCompression(Method):
     level: ClassVar[Level] = "weight"
 
     quality: float | None = None
-    densities: str | None = None
+    densities: str | float | None = None
     rounds: int = 1
     lr_scale: float = 1.0
     conv_bits: int = 8
@@ -49,9 +49,13 @@ class DeepCompression(Method):
             if f"{la.name}.weight" in trial.layout.weights
         }
         training = share(trial, trial.once(clustered, bits, self.start))  # sec. 3
-        if epochs := round(self.share_epochs * trial.epochs):
+        if self.share_epochs:
+            epochs = max(1, round(self.share_epochs * trial.epochs))
             trial.train(epochs=epochs, lr_scale=self.share_lr, callback=training)
         trial.store(self.index_bits)  # sec. 4
+
+    def control(self) -> Control:
+        return self._pruning().control()
 
     def takes_weights(self) -> bool:
         return True

@@ -13,7 +13,7 @@ import torch
 
 from bench.api import Fixture, Level, Rate, Score, Scores, Trial
 from bench.methods._dropout import adjusted_dropout
-from bench.methods._sensitivity import HAN, densities_of, scan
+from bench.methods._sensitivity import densities_of, scan, wrong_shares
 from bench.methods._thresholds import absolutes
 
 
@@ -39,7 +39,7 @@ class Magnitude(Score):
 
     quality: float | None = None
     threshold: float | None = None
-    densities: str | None = None
+    densities: str | float | None = None
     tolerance: float = 1.0
     rounds: int = 1
     freeze: Literal["none", "alternate"] = "none"
@@ -74,33 +74,32 @@ class Magnitude(Score):
         return "emergent" if self._rules else "target"
 
     def impossible(self, on: Fixture) -> str:
+        return self._impossible_rule(on) or super().impossible(on)
+
+    def _impossible_rule(self, on: Fixture) -> str:
         if len(self._rules) > 1:
             return f"{' and '.join(self._rules)} are two rules for one cut; choose one"
+        if not self._rules and (self.rounds > 1 or self.freeze != "none" or self.dropout):
+            return "rounds, freeze and dropout go with quality, threshold or densities"
+        if self._rules and (self.scope != "layer" or self.step != Magnitude.step):
+            return f"scope and step are for targets, and {self._rules[0]} is a rule of its own"
+        if self.freeze != "none" and self.retrain != "finetune":
+            return "freeze=alternate retrains what is left; it goes with retrain=finetune"
         if self.quality is not None and self.quality <= 0:
             return f"quality is {self.quality}, but is a factor above 0"
         if self.threshold is not None and self.threshold < 0:
             return f"threshold is {self.threshold}, but must be 0 or more"
-        if self.densities is not None and self.densities not in ("scan", *HAN):
-            try:
-                shares = [float(part) for part in self.densities.split("+")]
-            except ValueError:
-                shares = []
-            if not shares or not all(0 < share <= 1 for share in shares):
-                return (
-                    f"densities is {self.densities!r}, but is scan, one of {', '.join(HAN)}, or "
-                    "shares above 0 and up to 1 joined by +, such as 0.08+0.09+0.26"
-                )
-        n = len(HAN.get(self.densities or "", (self.densities or "").split("+")))
-        if self.densities not in (None, "scan") and on.layers and n != len(on.layers):
-            return (
-                f"densities={self.densities} speaks of {n} layers, but the network has "
-                f"{len(on.layers)}: {', '.join(on.layers)}"
-            )
         if self.rounds < 1:
             return f"rounds is {self.rounds}, but there is at least one"
-        if not self._rules and (self.rounds > 1 or self.freeze != "none" or self.dropout):
-            return "rounds, freeze and dropout go with quality, threshold or densities"
-        return super().impossible(on)
+        if self.tolerance < 0 or (
+            self.tolerance != Magnitude.tolerance and self.densities != "scan"
+        ):
+            return "tolerance is 0 or more, and goes with densities=scan"
+        if self.densities == "scan" and on.task != "classification":
+            return "densities=scan allows points of top-1, and this is no classification"
+        return (
+            "" if self.densities in (None, "scan") else wrong_shares(str(self.densities), on.layers)
+        )
 
     @property
     def _rules(self) -> list[str]:
@@ -110,6 +109,8 @@ class Magnitude(Score):
         """As a control: one round to the final counts of another method, from a trained network."""
         assert trial.reference is not None
         trial.pretrained()
+        if not trial.reference.rounds:
+            return  # it dropped nothing
         counts = trial.reference.rounds[-1]
         trial.masks.keep_counts(counts, trial.once(self.score_of, tuple(counts)))
         trial.train(lr_scale=self.lr_scale)
@@ -120,7 +121,7 @@ class Magnitude(Score):
             trial.pretrained()
         wanted: dict[str, float] = {}
         if self.densities is not None:
-            wanted = densities_of(trial, self.densities, self.tolerance)
+            wanted = densities_of(trial, str(self.densities), self.tolerance)
         if self.densities == "scan":
             rows = trial.once(scan)
             trial.curve([{k: v for k, v in r.items() if not k.startswith("score/")} for r in rows])
@@ -136,7 +137,7 @@ class Magnitude(Score):
 
     def _turns(self, trial: Trial) -> Iterator[tuple[str, ...]]:
         """The layers that are pruned together: all, or linear ones and then convolutions."""
-        layers = trial.layout.layers
+        layers = [la for la in trial.layout.layers if f"{la.name}.weight" in trial.layout.weights]
         if self.freeze == "none":
             yield tuple(la.name for la in layers)
             return
@@ -149,12 +150,17 @@ class Magnitude(Score):
         if densities:
             counts = {n: max(1, round(densities[n] * s.numel())) for n, s in scores.items()}
             trial.masks.keep_counts(counts, scores)
+            trial.log(event="cut", kept=counts)
             return
+        limits = {name: self._limit(trial, name) for name in scores}
         for name, score in scores.items():
-            limit = self.threshold
-            if self.quality is not None:
-                left = trial.model.get_parameter(name).detach()[trial.masks[name]]
-                limit = self.quality * float(left.std(correction=0))
-            assert limit is not None
-            trial.masks.drop_below({name: score}, limit)
-        trial.log(event="cut", kept=trial.masks.counts())
+            trial.masks.drop_below({name: score}, limits[name])
+        trial.log(event="cut", thresholds=limits, kept=trial.masks.counts())
+
+    def _limit(self, trial: Trial, name: str) -> float:
+        """Han's threshold of a layer, or the one for all."""
+        if self.quality is None:
+            assert self.threshold is not None
+            return self.threshold
+        left = trial.model.get_parameter(name).detach()[trial.masks[name]]
+        return self.quality * float(left.std(correction=0))

@@ -34,6 +34,8 @@ class Random(Score):
             trial.masks.keep_counts(counts, lots)
             if trial.reference.retrains:
                 trial.train(lr_scale=trial.reference.lr_scale)
+        if not trial.reference.rounds and trial.reference.start == "init":
+            trial.train()  # the other dropped nothing
 
     def score(self, trial: Trial) -> Scores:
         sites = tuple(s.name for s in trial.layout.sites if not s.is_input)

@@ -1,11 +1,12 @@
 """`bench import`: rebuild a network from a Deep Compression file."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UnknownName, UsageError
 from bench.registry import Registry
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def import_command(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> N
     Raises:
         UsageError: the file is damaged, cannot be read, or is not of the network it names.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from bench.codec import decode, sizes
@@ -37,8 +39,12 @@ def import_command(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> N
         target.parent.mkdir(parents=True, exist_ok=True)
         save_file(decoded.tensors, part)
         part.replace(target)
-    except OSError as error:
-        raise UsageError(f"{target} cannot be written ({error.strerror})") from error
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{target} cannot be written ({why}); --out names another file") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     for line in _table(sizes(data)):
         click.echo(line)
     click.echo("")
@@ -50,17 +56,24 @@ def import_command(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> N
 def _fitted(
     registry: Registry, file: Path, decoded: "Decoded", model: object, dataset: object
 ) -> str:
-    """Load the tensors into the network that the file names; say how to go on."""
+    """Load the tensors into the network that the file names; say how to go on.
+
+    A file may come from anybody: a network is only built if it is a plug-in here, never from a path.
+    """
     from bench.trainer import load_model
     from bench.workbench import build
 
     if not isinstance(model, str) or not isinstance(dataset, str):
         return "the file does not say which network it is of"
     try:
+        for kind, name in (("model", model), ("data set", dataset)):
+            known = registry.entries("models" if kind == "model" else "datasets")
+            if name not in known:
+                raise UnknownName(kind, name, known)
         network, _ = build(registry, model, registry.dataset(dataset), seed=0)
         load_model(network, decoded.tensors)
     except BenchError as error:
-        raise UsageError(f"{file} is said to be {model} on {dataset}, but: {error}") from error
+        raise UsageError(f"{file} is said to be {model!r} on {dataset!r}, but: {error}") from error
     return (
         f"{model} on {dataset}; bench run --methods dense --models {model} --datasets {dataset} "
         "--weights it evaluates it"

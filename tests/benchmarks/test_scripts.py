@@ -86,6 +86,12 @@ def test_start_up(tmp_path: Path) -> None:
         assert f"{command}\n{command}, multiples of import torch" in names(content)
 
 
+def test_deep_compression(tmp_path: Path) -> None:
+    small = ("--weights", "20000", "--iterations", "20")
+    content = figures(tmp_path, "deep_compression", *small)
+    assert "k-means" in names(content) and "decoding" in names(content)
+
+
 def test_removal(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     small = ("--networks", "resnet-18", "--shares", "0.4", "--seconds", "0.01")
