@@ -26,13 +26,16 @@ METRICS = (
     "compact_max_error", "speedup_theoretical", "epochs_total",
     "images_seen", "images_forward", "optimizer_steps", "trainings",
 )  # fmt: skip
+FILE = tuple(
+    f"file_{kind}{ending}" for kind in ("bytes", "compression") for ending in ("", "_fixed")
+)
 MACHINE_COST = ("train_seconds", "peak_memory_mb")
 LATENCY = tuple(
     f"{name}{suffix}"
     for suffix in ("", "_batch32")
     for name in ("latency_ms_p50", "latency_ms_p90", "speedup_measured")
 ) + ("speedup_measured_sparse",)
-_LEADING = (*IDENTITY, *METRICS, *MACHINE_COST, *LATENCY)
+_LEADING = (*IDENTITY, *METRICS, *FILE, *MACHINE_COST, *LATENCY)
 _TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
          "control_of_label", "dataset", "task", "budget", "protocol", "recipe", "coupling",
          "weights", "device", "note", "live_units"}  # fmt: skip
@@ -44,6 +47,8 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     Columns of tasks that no row is about are left out.
     """
     absent = _of_tasks(TASKS) - _of_tasks({str(row["task"]) for row in rows})
+    if not any(FILE[0] in row for row in rows):  # no network was stored as a file
+        absent |= set(FILE)
     leading = [name for name in _LEADING if name not in absent]
     others = sorted({k for row in rows for k in row} - set(_LEADING))
     return pd.DataFrame({k: _column(k, [row.get(k) for row in rows]) for k in leading + others})
@@ -54,7 +59,7 @@ def numbers_of(runs: pd.DataFrame) -> list[str]:
     headlines = tuple(task.headline.column for task in TASKS.values())
     endings = tuple(f"_{name}" for name in headlines)
     kept = [c for c in runs.columns if c.startswith("kept_") and c.endswith(endings)]
-    known = (*METRICS, *MACHINE_COST, *LATENCY)
+    known = (*METRICS, *FILE, *MACHINE_COST, *LATENCY)
     counted = ("collapsed", "support_exact", "live_units")
     return [c for c in known if c in runs.columns and c not in counted] + kept
 

@@ -89,6 +89,19 @@ _ALL = (
         "units of each layer that kept weights enter and leave, the network's inputs first: means "
         "over seeds, rounded. Left out for networks of more than six layers.",
     ),
+    Definition(
+        "compact",
+        "compact size",
+        "parameters of the network that is left after real removal of dead units, all of its "
+        "layers whole again / dense parameters.",
+    ),
+    Definition(
+        "file",
+        "file",
+        "bytes of all the network's numbers in float32 / bytes of the file it was written to, "
+        "biases, tables and header included, with fixed widths and with Huffman codes. The file "
+        "was read back, and what it decodes to is what was measured.",
+    ),
     Definition("units", "units kept", "share of neurons and filters left, for methods that drop "
                "whole units."),
     Definition(

@@ -115,8 +115,13 @@ def _shown(task: Qualities, records: Sequence[Record]) -> list[_Shown]:
     if any(_masks_weights(r) and r["live_units"] for r in records):
         found.append(_Shown("density", Column("density %"), _density))
         found.append(_Shown("live_units", Column("live units"), _live))
+        found.append(_Shown("compact", Column("compact size %"), _compact))
     if any(_masks_units(r) for r in records):
         found.append(_Shown("units", Column("units kept %"), _units))
+    if any(r.get("file_bytes_mean", math.nan) > 0 for r in records):
+        for ending, coding in (("_fixed", "fixed"), ("", "Huffman")):
+            column = Column(f"file × ({coding})")
+            found.append(_Shown("file", column, _factor(f"file_compression{ending}")))
     title = Column("theoretical speed-up ×")
     found.append(_Shown("speedup_theoretical", title, _factor("speedup_theoretical")))
     if any(r["speedup_measured_mean"] > 0 for r in records):
@@ -198,8 +203,8 @@ def _rate(record: Record) -> Cell:
 
 def _factor(column: str) -> Callable[[Record], Cell]:
     def cell(record: Record) -> Cell:
-        factor = record[f"{column}_mean"]
-        return Cell(factor_text(factor), factor)
+        factor = float(record[f"{column}_mean"])
+        return Cell(NOTHING if math.isnan(factor) else factor_text(factor), factor)
 
     return cell
 
@@ -207,6 +212,11 @@ def _factor(column: str) -> Callable[[Record], Cell]:
 def _density(record: Record) -> Cell:
     density = float(record["density_mean"])
     return Cell(NOTHING if math.isnan(density) else share_text(density), density)
+
+
+def _compact(record: Record) -> Cell:
+    share = float(record["params_compact_mean"]) / float(record["params_dense_mean"])
+    return Cell(NOTHING if math.isnan(share) else share_text(share), share)
 
 
 def _live(record: Record) -> Cell:
