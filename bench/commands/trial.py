@@ -94,6 +94,8 @@ def _summary(path: Path, record: dict[str, Any]) -> dict[str, str]:
         f"{m['compression']:.2f} times fewer, {100 * m['pruning_rate']:.2f} % removed",
         "multiply-adds": f"{m['macs_effective']:,} of {m['macs_dense']:,}: "
         f"{m['speedup_theoretical']:.2f} times fewer",
+        "file": f"{m['file_bytes']:,} bytes, {m['file_compression']:.1f} times fewer than in "
+        f"float32; with fixed widths {m['file_bytes_fixed']:,}" if "file_bytes" in m else "",
         "training": f"{m['epochs_total']} epochs, {m['images_seen']:,} images",
         "folder": str(path),
     }  # fmt: skip
