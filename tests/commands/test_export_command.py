@@ -185,7 +185,7 @@ def test_a_trial_is_shown_though_its_network_is_gone(bench: Bench, tmp_path: Pat
     name = finished_without_a_network(tmp_path / "results" / "default")
     shell = bench("show", name)
     assert shell.code == 0
-    assert "97.50 % of 10 test images" in shell.out
+    assert "97.50 % on 10 test images" in shell.out
     assert "No table of its layers" in shell.out
     facts = json.loads(bench("show", name, "--json").out)
     assert facts["no_layers"]
