@@ -100,6 +100,7 @@ class Rewriter:
         arguments: Any = node.args
         value, index = self.pieces.get(arguments[0]), arguments[1]
         if isinstance(value, tuple):
+            self._keep(node, value[index].node)
             return value[index]
         if value is None:  # an element of a shape
             return self._size(node)

@@ -76,7 +76,7 @@ def _fitted(
         raise UsageError(f"{file} is said to be {model!r} on {dataset!r}, but: {error}") from error
     return (
         f"{model} on {dataset}; bench run --methods dense --models {model} --datasets {dataset} "
-        "--weights it evaluates it"
+        "--weights FILE evaluates it"
     )
 
 
