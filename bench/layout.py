@@ -146,6 +146,12 @@ class Layout:
         return {name: shape for name, shape in names.items() if name in self.parameters}
 
     @property
+    def own_layers(self) -> tuple[Layer, ...]:
+        """The layers that have a weight of their own: of two that share one, the first."""
+        weights = self.weights
+        return tuple(la for la in self.layers if f"{la.name}.weight" in weights)
+
+    @property
     def has_convolutions(self) -> bool:
         return any(layer.is_convolution for layer in self.layers)
 

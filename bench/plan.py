@@ -233,7 +233,7 @@ class _Checker:
         if key not in self._layouts:
             self._layouts[key] = build(self.registry, model, source, 0, coupling)[1]
         layout = self._layouts[key]
-        layers = [la for la in layout.layers if f"{la.name}.weight" in layout.weights]
+        layers = layout.own_layers
         fixture = Fixture(
             source.classes, source.task.name, any(not s.is_input for s in layout.sites),
             recipe_of(Recipe(), recipe), tuple(la.name for la in layers),

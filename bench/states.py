@@ -4,13 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from bench import batchnorm
-from bench.evaluation import BATCH_SIZE, evaluate
-from bench.modes import evaluating
+from bench.evaluation import evaluate, outputs_of
 from bench.task import Evaluation
 
 if TYPE_CHECKING:
@@ -32,12 +29,7 @@ def validated_with(trial: "Trial", weights: Mapping[str, Tensor]) -> Evaluation:
         weights: by parameter name; all others are the network's own.
     """
     part = trial.setting.validation.in_layout(trial.layout.has_convolutions)
-    outputs, targets = [], []
-    with evaluating(trial.model), torch.no_grad():
-        for x, y in part.batches(BATCH_SIZE):
-            outputs.append(functional_call(trial.model, dict(weights), (x,)).float())
-            targets.append(y)
-    return part.task.evaluate(torch.cat(outputs), torch.cat(targets))
+    return part.task.evaluate(*outputs_of(trial.model, part, weights=weights))
 
 
 def own_statistics(trial: "Trial") -> dict[str, Tensor]:

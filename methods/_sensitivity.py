@@ -34,14 +34,13 @@ def densities_of(trial: Trial, said: str, tolerance: float) -> dict[str, float]:
         return {name: tolerated(rows, name, tolerance) for name in names}
     if wrong := wrong_shares(said, tuple(names)):
         raise TrialFailed(wrong)
-    shares = HAN.get(said) or tuple(float(part) for part in said.split("+"))
-    return dict(zip(names, shares, strict=True))
+    return dict(zip(names, _shares(said), strict=True))
 
 
 def wrong_shares(said: str, layers: tuple[str, ...]) -> str:
     """Return what is wrong with shares in words; empty where nothing is, or layers are not known."""
     try:
-        shares = HAN.get(said) or tuple(float(part) for part in said.split("+"))
+        shares = _shares(said)
     except ValueError:
         shares = ()
     if not shares or not all(0 < share <= 1 for share in shares):
@@ -55,6 +54,10 @@ def wrong_shares(said: str, layers: tuple[str, ...]) -> str:
             f"{', '.join(layers)}"
         )
     return ""
+
+
+def _shares(said: str) -> tuple[float, ...]:
+    return HAN.get(said) or tuple(float(part) for part in said.split("+"))
 
 
 def scan(trial: Trial) -> list[dict[str, Any]]:

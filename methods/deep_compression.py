@@ -45,8 +45,7 @@ class DeepCompression(Method):
         trial.keep("before_sharing")
         bits = {
             f"{la.name}.weight": self.conv_bits if la.is_convolution else self.linear_bits
-            for la in trial.layout.layers
-            if f"{la.name}.weight" in trial.layout.weights
+            for la in trial.layout.own_layers
         }
         training = share(trial, trial.once(clustered, bits, self.start))  # sec. 3
         if self.share_epochs:

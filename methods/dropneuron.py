@@ -80,9 +80,7 @@ class DropNeuron(Method):
 
     def penalty(self, trial: Trial) -> Penalty:
         """Say which layers each term is about."""
-        layers = {
-            la.name: la for la in trial.layout.layers if f"{la.name}.weight" in trial.layout.weights
-        }
+        layers = {la.name: la for la in trial.layout.own_layers}
         linear = tuple(name for name, la in layers.items() if not la.is_convolution)
         if wrong := self._unknown_layers(tuple(layers), linear):
             raise UsageError(wrong)

@@ -137,7 +137,7 @@ class Magnitude(Score):
 
     def _turns(self, trial: Trial) -> Iterator[tuple[str, ...]]:
         """The layers that are pruned together: all, or linear ones and then convolutions."""
-        layers = [la for la in trial.layout.layers if f"{la.name}.weight" in trial.layout.weights]
+        layers = trial.layout.own_layers
         if self.freeze == "none":
             yield tuple(la.name for la in layers)
             return
