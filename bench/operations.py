@@ -1,5 +1,6 @@
 """What a traced operation does to channels, and the tracer that stops where torch's modules begin."""
 
+import math
 import operator
 from typing import Any, Literal
 
@@ -27,10 +28,14 @@ _FUNCTIONS: dict[Any, Role] = {
     **dict.fromkeys((torch.cat, torch.concat), "cat"),
     **dict.fromkeys((torch.flatten, torch.reshape, torch.squeeze), "reshape"),
     **dict.fromkeys((torch.chunk, torch.split), "split"),
+    **dict.fromkeys((operator.neg, torch.neg), "activation"),
     torch.mean: "mean", F.pad: "pad", operator.getitem: "item",
 }  # fmt: skip
+_IN_PLACE = (operator.iadd, operator.imul, operator.itruediv)
+_MULTIPLYING = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
+_DIVIDING = (operator.truediv, operator.itruediv, torch.div, "div", "div_")
 _TENSOR_METHODS: dict[Any, Role] = {
-    **dict.fromkeys(("relu", "relu_", "tanh", "abs"), "activation"), "contiguous": "pass",
+    **dict.fromkeys(("relu", "relu_", "tanh", "abs", "neg"), "activation"), "contiguous": "pass",
     **dict.fromkeys(("add", "add_"), "add"), **dict.fromkeys(("mul", "mul_"), "mul"),
     **dict.fromkeys(("flatten", "view", "reshape", "squeeze"), "reshape"), "mean": "mean",
     **dict.fromkeys(("chunk", "split"), "split"),
@@ -70,6 +75,8 @@ def role_of(node: fx.Node, modules: dict[str, nn.Module]) -> Role:
         return "given"
     if is_sigmoid(node, modules) and _feeds_linear_layers(node, modules):
         return "activation"
+    if _scales(node):
+        return "activation"
     if node.op == "call_module":
         module = modules[str(node.target)]
         if isinstance(module, nn.Hardtanh) and not module.min_val <= 0 <= module.max_val:
@@ -79,6 +86,18 @@ def role_of(node: fx.Node, modules: dict[str, nn.Module]) -> Role:
         return "pass"
     table: dict[Any, Role] = _FUNCTIONS if node.op == "call_function" else _TENSOR_METHODS
     return table.get(node.target) or ("size" if _asks_size(node) else "opaque")
+
+
+def _scales(node: fx.Node) -> bool:
+    """Whether a node multiplies a tensor by a number, or divides it by one: 0 stays 0."""
+    divides = node.target in _DIVIDING
+    if not (divides or node.target in _MULTIPLYING) or len(node.args) != 2 or node.kwargs:
+        return False
+    tensor, number = node.args
+    if isinstance(number, fx.Node) and not divides:
+        tensor, number = number, tensor
+    is_finite = isinstance(number, int | float) and math.isfinite(number)
+    return isinstance(tensor, fx.Node) and is_finite and not (divides and number == 0)
 
 
 def is_sigmoid(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
@@ -115,7 +134,7 @@ def writes_into(user: fx.Node, node: fx.Node) -> bool:
         return bool(getattr(owner.get_submodule(str(user.target)), "inplace", False))
     if user.op == "call_method":
         return str(user.target).endswith("_") and user.args[0] is node
-    in_place = user.target in (operator.iadd, operator.imul) and user.args[0] is node
+    in_place = user.target in _IN_PLACE and user.args[0] is node
     return in_place or bool(user.kwargs.get("inplace", False))
 
 

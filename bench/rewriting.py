@@ -76,8 +76,7 @@ class Rewriter:
         return self._whole(node, self._copy(node))
 
     def _size(self, node: fx.Node) -> None:
-        sources = (self.pieces.get(source) for source in node.all_input_nodes)
-        if not any(isinstance(piece, Piece) and piece.node is None for piece in sources):
+        if all(source in self.copies for source in node.all_input_nodes):
             self._copy(node)
 
     def _output(self, node: fx.Node) -> None:
@@ -156,16 +155,18 @@ class Rewriter:
 
     def _applied(self, node: fx.Node, constant: Tensor) -> Tensor:
         """What an activation makes of constants."""
-        x = constant.view(1, -1)
+        x = constant.view(1, -1).clone()
         if node.op == "call_module":
             module = copy.deepcopy(self.modules[str(node.target)]).double().cpu()
             if hasattr(module, "inplace"):
                 module.inplace = False
             return module(x).flatten()  # type: ignore[no-any-return]
+        # The tensor may stand anywhere: x * 2, 2 * x, relu(input=x).
+        arguments: Any = fx.node.map_arg(node.args, lambda _: x)
+        options: Any = fx.node.map_arg(node.kwargs, lambda _: x)
         if node.op == "call_method":
-            return getattr(x.clone(), str(node.target))(*node.args[1:]).flatten()  # type: ignore[no-any-return]
-        options = {k: v for k, v in node.kwargs.items() if k not in ("inplace", "input")}
-        return node.target(x, *node.args[1:], **options).flatten()  # type: ignore[operator, no-any-return]
+            return getattr(x, str(node.target))(*arguments[1:], **options).flatten()  # type: ignore[no-any-return]
+        return node.target(*arguments, **options).flatten()  # type: ignore[operator, no-any-return]
 
     def _gathered(self, given: Piece, reads: Tensor) -> fx.Node:
         """What a layer reads of a tensor; a gather only where it leaves some channel out."""

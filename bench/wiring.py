@@ -84,6 +84,8 @@ class Wiring:
         given = self._arguments(node)
         role = self.roles[node.name] = role_of(node, self.modules)
         if role == "given" or not given:
+            if role != "given" and node.name not in self.shapes:
+                self.roles[node.name] = "size"  # computed of sizes alone
             return self._unknown(node)
         if role == "size":
             return None

@@ -1,0 +1,103 @@
+"""Networks whose forward computes with numbers: tensors times and over a number, and sizes."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from removal import drawn, error, lively, masked_copy, silenced_copy
+from torch import Tensor, nn
+
+from bench.compact import compact
+from bench.sites import layout_of
+
+EXACT = 1e-12
+Step = Callable[[Tensor], Tensor]
+
+
+def doubled_in_place(x: Tensor) -> Tensor:
+    x *= 2
+    return x
+
+
+def halved_in_place(x: Tensor) -> Tensor:
+    x /= 2
+    return x
+
+
+SCALINGS: dict[str, Step] = {
+    "x * 2": lambda x: x * 2, "2 * x": lambda x: 2 * x, "x / 3": lambda x: x / 3, "-x": lambda x: -x,
+    "mul": lambda x: torch.mul(x, 0.5), "div": lambda x: x.div(1.5), "mul_": lambda x: x.mul_(-2),
+    "x *= 2": doubled_in_place, "x /= 2": halved_in_place,
+}  # fmt: skip
+NOT_ZERO_AT_ZERO: dict[str, Step] = {
+    "x + 1": lambda x: x + 1, "1 / x": lambda x: 1 / (x + 9), "x * nan": lambda x: x * float("nan"),
+}  # fmt: skip
+
+
+class Scaled(nn.Module):
+    """A number between two convolutions, after a normalisation that emits constants."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__()
+        self.step = step
+        self.first, self.norm = nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.second, self.fc = nn.Conv2d(6, 5, 3), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.step(torch.relu(self.step(self.norm(self.first(x)))))
+        made: Tensor = self.fc(torch.relu(self.second(x)).mean((2, 3)))
+        return made
+
+
+class Sized(nn.Module):
+    """Flattens with a product of sizes, as much code does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.fc = nn.Conv2d(1, 6, 3), nn.Linear(6 * 36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        made: Tensor = self.fc(x.view(-1, x.size(1) * x.size(2) * x.size(3)) * 0.5)
+        return made
+
+
+def pictures() -> Tensor:
+    return torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+
+
+@pytest.mark.parametrize("written", SCALINGS)
+def test_units_before_a_factor_are_removed_exactly(written: str) -> None:
+    torch.manual_seed(0)
+    model = lively(Scaled(SCALINGS[written]))
+    layout = layout_of(model, pictures()[:1])
+    assert layout.layer("first").is_removable_output
+    for seed in range(10):
+        masks = drawn(layout, seed, inputs=False)
+        for masked in (f(model, layout, masks) for f in (masked_copy, silenced_copy)):
+            smaller = compact(masked, layout, masks)
+            assert error(smaller, masked, pictures()) <= EXACT
+            kept = int(layout.units(masks)["first"].sum())
+            assert smaller.get_submodule("first").weight.shape[0] == kept
+
+
+@pytest.mark.parametrize("written", NOT_ZERO_AT_ZERO)
+def test_what_does_not_keep_zero_refuses_the_units_before_it(written: str) -> None:
+    layout = layout_of(lively(Scaled(NOT_ZERO_AT_ZERO[written])), pictures()[:1])
+    assert not layout.layer("first").is_removable_output
+    assert layout.layer("second").is_removable_output
+
+
+def test_sizes_that_are_multiplied_follow_the_smaller_network() -> None:
+    torch.manual_seed(0)
+    model = lively(Sized())
+    layout = layout_of(model, pictures()[:1])
+    assert [site.name for site in layout.sites if not site.is_input] == ["first"]
+    for seed in range(10):
+        masks = drawn(layout, seed)
+        masked = masked_copy(model, layout, masks)
+        smaller = compact(masked, layout, masks)
+        assert error(smaller, masked, pictures()) <= EXACT
+    gone = {"first": torch.zeros(6, dtype=torch.bool)}
+    masked = masked_copy(model, layout, gone)
+    assert error(compact(masked, layout, gone), masked, pictures()) <= EXACT
