@@ -2,7 +2,9 @@
 
 import hashlib
 import pickle
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +79,8 @@ def load(model: str, identity: str, file: Path | None) -> dict[str, Tensor]:
 
     name = model.removeprefix(TORCHVISION)
     try:
-        return _torchvision.weights_of(name, identity)[1]()
+        with redirect_stdout(sys.stderr):  # torch says there what it downloads; ours may be JSON
+            return _torchvision.weights_of(name, identity)[1]()
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         first = str(error).partition("\n")[0]
         raise UsageError(

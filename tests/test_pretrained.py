@@ -341,6 +341,20 @@ def published(name: str, classes: int = 1000, channels: int = 3) -> tuple[Fitted
     return fitted(tensors, network, layout, "they do not fit"), before, network
 
 
+def test_a_download_is_told_on_stderr_so_that_json_stays_json(
+    hub: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def download(url: str, file: str, *args: Any, **more: Any) -> None:
+        print(f"Downloading {url}")
+        torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), file)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    published("squeezenet1_1")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "Downloading" in told.err
+
+
 def test_published_weights_come_from_the_hub_cache(hub: Path) -> None:
     torch.manual_seed(9)
     state = torchvision.models.squeezenet1_1(weights=None).state_dict()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from bench.errors import UsageError
 from bench.registry import Registry
 
 
@@ -19,6 +20,11 @@ def measure_command(
     machine = Machine(device_named(device), threads)
     machine.prepare()
     ids = [trial.id for trial in results.trials()]
+    if not ids:
+        raise UsageError(
+            f"There are no trials in {results.folder}; bench measure takes a results folder that "
+            "bench run made"
+        )
     done = measure_all(
         results,
         Registry(plugins),

@@ -77,8 +77,8 @@ def error_place(error: float) -> float:
 
 
 def rate_place(rate: float) -> float:
-    """log2 of the compression; an interval that reaches 1 ends at 2^14."""
-    return -math.log2(min(1.0, max(1 - rate, 2**-14)))
+    """log2 of the compression; where nothing is left, as in an interval that reaches 1, 2^40."""
+    return -math.log2(min(1.0, max(1 - rate, 2**-40)))
 
 
 def count_place(count: float) -> float:
@@ -133,6 +133,7 @@ def log_axis(title: str, low: float, high: float) -> Axis:
 def rate_axis(estimates: Sequence[Estimate], reached: Iterable[float]) -> Axis:
     """Return an axis with ticks at the rates that were reached, in their order of importance."""
     low, high = limits(estimates)
+    high = min(high, max(e.at for e in estimates) + 1)  # one doubling beyond what was observed
     chosen = apart([0.0, *reached], (high - low) / 13)
     ticks = tuple((at, f"{_percent(1 - 2**-at)}\n{2**at:.3g}×") for at in chosen)
     title = "pruning rate: share of parameters removed (spaced by compression, log scale)"

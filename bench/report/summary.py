@@ -100,7 +100,7 @@ def settings(summary: pd.DataFrame) -> list[Setting]:
         differs = ", ".join(
             f"{what.replace('_', ' ')} {changes(first[what]) if what == 'recipe' else first[what]}"
             for what in ("protocol", "protocol_version", "recipe", "coupling", "threads")
-            if same[what].nunique() > 1
+            if same[what].nunique() > 1 or (what == "coupling" and first[what] != "tied")
         )
         model, dataset, budget = (str(first[k]) for k in three)
         found.append(Setting(model, dataset, budget, name, differs, groups))

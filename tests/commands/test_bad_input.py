@@ -142,6 +142,11 @@ def test_reports_and_status_of_nothing_say_what_to_do(bench, tmp_path: Path) -> 
         assert shell.code == 2
         assert "bench run" in shell.err
         assert bench(verb, str(tmp_path)).code == 2
+    for folder in (tmp_path, tmp_path / "missing"):
+        shell = bench("measure", str(folder))
+        assert shell.code == 2
+        assert "There are no trials in" in shell.err
+        assert not (folder / ".measure.lock").exists()
     assert "Did you mean" in bench("show", "dropnot").err
     assert "Did you mean 'png'" in bench("report", "--format", "pgn").err
     assert bench("frobnicate").code == 2

@@ -118,6 +118,31 @@ def test_perfect_and_single_runs_can_be_drawn(tmp_path: Path) -> None:
     assert "100.00" in report.text
 
 
+def test_very_small_networks_stand_at_their_own_rate(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "r")
+    maker.trial(98.0)
+    for compression in (2.0**15, 2.0**17):
+        kept = 1 / compression
+        maker.trial(90.0, method="magnitude", target=compression, pruning_rate=1 - kept)
+    chart = charts_of(settings(summary_of(maker))[0], LABELS)[0]
+    (series,) = chart.series
+    assert [point.x.at for point in series.points] == pytest.approx([15.0, 17.0])
+    assert 17.0 < chart.x.high < 18.1
+
+
+def test_an_interval_of_rates_that_reaches_everything_does_not_press_the_means(
+    tmp_path: Path,
+) -> None:
+    maker = Maker(tmp_path / "r")
+    maker.trial(98.0)
+    for seed, rate in enumerate((0.5, 0.9)):
+        maker.trial(97.0, method="edropout", seed=seed, pruning_rate=rate)
+    chart = charts_of(settings(summary_of(maker))[0], LABELS)[0]
+    (point,) = chart.series[0].points
+    assert point.x.high > 30  # two runs: the interval ends above 100 %
+    assert chart.x.high == pytest.approx(point.x.at + 1)
+
+
 def test_plotly_accepts_the_interactive_figures(maker: Maker) -> None:
     import plotly.graph_objects as go
 

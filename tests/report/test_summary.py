@@ -154,6 +154,14 @@ def test_what_may_not_be_compared_stands_in_tables_of_its_own(tmp_path: Path) ->
     assert {s.differs for s in found} == {"recipe default", "recipe epochs=3"}
 
 
+def test_a_coupling_other_than_the_usual_is_named_even_alone(tmp_path: Path) -> None:
+    for coupling, named in (("tied", ""), ("branch", "coupling branch")):
+        maker = Maker(tmp_path / coupling, coupling=coupling)
+        maker.trial(98.0)
+        (found,) = settings(summary_of(maker))
+        assert found.differs == named
+
+
 # -- reading and CSV -------------------------------------------------------------------------
 
 
