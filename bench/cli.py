@@ -90,14 +90,19 @@ def list_(kind: str, plugins: tuple[Path, ...], as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name", metavar="NAME|TRIAL")
+@click.option(
+    "--dataset", metavar="NAME", help="Build a model for this data set's inputs and targets."
+)
 @click.option("--results", type=RESULTS, metavar="FOLDER", help="Where to look for a trial.")
 @plugin
 @json
-def show(name: str, results: Path | None, plugins: tuple[Path, ...], as_json: bool) -> None:
-    """Show a method, model, data set or suite with its options, or a trial by (part of) its id."""
+def show(
+    name: str, dataset: str | None, results: Path | None, plugins: tuple[Path, ...], as_json: bool
+) -> None:
+    """Show a method, model, data set or suite, or a trial by the beginning of its id."""
     from bench.commands.look import show_command
 
-    show_command(name, results, plugins, as_json)
+    show_command(name, dataset, results, plugins, as_json)
 
 
 @cli.command()

@@ -14,16 +14,20 @@ class UsageError(BenchError):
     """The request cannot be carried out as it stands; nothing was started."""
 
 
+MOST_SHOWN = 40
+
+
 class UnknownName(UsageError):
     """A name that no method, model, data set, suite or option has."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        known = sorted(known)
+        known = sorted(set(known))
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         if close:
             hint = f"Did you mean {' or '.join(repr(c) for c in close)}?"
         elif known:
-            hint = f"Known: {', '.join(known)}."
+            more = f" and {len(known) - MOST_SHOWN} more" if len(known) > MOST_SHOWN else ""
+            hint = f"Known: {', '.join(known[:MOST_SHOWN])}{more}."
         else:
             hint = f"There is no {kind} to choose from."
         super().__init__(f"Unknown {kind} {name!r}. {hint}")

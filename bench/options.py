@@ -74,6 +74,10 @@ def _built(cls: Any, owner: str, values: dict[str, Any]) -> Any:
         first = error.errors()[0]
         where = ".".join([owner, *(str(p) for p in first["loc"] if isinstance(p, str))][:2])
         message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # what `__post_init__` says of the options together
+            raise UsageError(
+                message if message.startswith(owner) else f"{where}: {message}"
+            ) from None
         raise UsageError(f"{where}: {message} (given: {_short(first['input'])})") from None
 
 

@@ -21,8 +21,9 @@ def fetch_command(names: tuple[str, ...], root: Path, plugins: tuple[Path, ...])
             dataset.fetch(root)
             dataset.verify(root)
         except (OSError, RuntimeError) as error:
+            why = " ".join(str(error).split())  # torchvision's are of several lines
             raise UsageError(
-                f"{name} could not be downloaded into {root}: {error}; check the network, or put the "
+                f"{name} could not be downloaded into {root}: {why}; check the network, or put the "
                 "files there yourself and run bench data verify"
             ) from error
         click.echo(f"{name}: ready in {root}")

@@ -24,13 +24,16 @@ def import_command(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> N
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    from bench.codec import decode, sizes
+    from bench.codec import CodecError, decode, sizes
 
     try:
         data = file.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror})") from error
-    decoded = decode(data)
+    try:
+        decoded = decode(data)
+    except CodecError as error:
+        raise UsageError(f"{file}: {error}") from error
     target = out if out is not None else file.with_suffix(".safetensors")
     model, dataset = (decoded.facts.get(key) for key in ("model", "dataset"))
     told = _fitted(Registry(plugins), file, decoded, model, dataset)

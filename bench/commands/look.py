@@ -1,10 +1,11 @@
 """`bench list`, `bench show` and `bench status`: looking, without running anything."""
 
 import dataclasses
+import difflib
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,9 @@ from bench.errors import UnknownName, UsageError
 from bench.listing import KINDS, Kind
 from bench.records import Results, TrialFolder, newest
 from bench.registry import Registry
+
+if TYPE_CHECKING:
+    from bench.layout import Layout
 
 _BY_FORM = {
     "models": {
@@ -36,21 +40,31 @@ def list_command(kind: str, plugins: tuple[Path, ...], as_json: bool) -> None:
         click.echo(f"{name:<{width}}  {summary}")
 
 
-def show_command(name: str, results: Path | None, plugins: tuple[Path, ...], as_json: bool) -> None:
-    """Print all there is about a name, or a trial's record."""
+def show_command(
+    name: str,
+    dataset: str | None,
+    results: Path | None,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Print all there is about a name, of every kind that it names, or a trial's record."""
     registry = Registry(plugins)
     found: list[Kind] = [kind for kind in KINDS if name in registry.entries(kind)]
     if name.startswith("torchvision:") or ".py:" in name:
         found = ["models"]
     elif name.startswith("imagefolder:"):
         found = ["datasets"]
+    if dataset is not None and "models" not in found:
+        raise UsageError(f"--dataset says what a model is built for, and {name!r} is no model")
+    if dataset is not None:
+        found = ["models"]
     if found:
-        _print(_about(registry, found[0], name), as_json)
+        facts = [_about(registry, kind, name, dataset) for kind in found]
+        _print(facts if len(facts) > 1 else facts[0], as_json)
         return
     folder = _trial(name, results)
     if folder is None:
-        known = [n for kind in KINDS for n in registry.entries(kind)]
-        raise UnknownName("name or trial", name, known)
+        raise _unknown(registry, name, results)
     if folder.status() == "finished":
         show_finished(folder, registry, as_json)
     else:
@@ -92,13 +106,28 @@ def _trial(name: str, folder: Path | None) -> TrialFolder | None:
     return find_trial(name, results)
 
 
+def _unknown(registry: Registry, name: str, folder: Path | None) -> UsageError:
+    """What to say of a name that is neither known nor the beginning of a trial's id."""
+    known = [n for kind in KINDS for n in registry.entries(kind)]
+    if difflib.get_close_matches(name, known, n=1, cutoff=0.5):
+        return UnknownName("name or trial", name, known)
+    try:
+        where = f"no trial in {folder or newest().folder} begins so"
+    except UsageError:
+        where = "there are no trials in results/ yet"
+    return UsageError(
+        f"Unknown name or trial {name!r}: {where}, and bench list methods, models, datasets or suites "
+        "has no such name; --results FOLDER looks for trials elsewhere"
+    )
+
+
 def _unfinished(folder: TrialFolder) -> dict[str, Any]:
     state = folder.status()
     facts: dict[str, Any] = {"folder": str(folder.path), "status": state}
     return facts | folder.error() if state == "failed" else facts
 
 
-def _about(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
+def _about(registry: Registry, kind: Kind, name: str, for_dataset: str | None) -> dict[str, Any]:
     entry = registry.find(kind, name)
     facts: dict[str, Any] = {kind.removesuffix("s"): name, "about": entry.summary}
     if kind == "methods":
@@ -111,7 +140,7 @@ def _about(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
 
         known = about(registry.model(name))
         facts |= {"input_size": known.input_size, "recipe": dataclasses.asdict(known.recipe)}
-        facts |= _wiring(registry, name, known.input_size)
+        facts |= _wiring(registry, name, known.input_size, for_dataset)
     elif kind == "datasets":
         dataset = registry.dataset(name)
         facts |= {"task": dataset.task.name, "shape": dataset.shape, "classes": dataset.classes,
@@ -122,20 +151,19 @@ def _about(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
     return facts
 
 
-def _wiring(registry: Registry, name: str, side: int | None) -> dict[str, Any]:
+def _wiring(
+    registry: Registry, name: str, side: int | None, for_dataset: str | None
+) -> dict[str, Any]:
     """What units a network has, layer by layer, and what cannot be dropped with the reason."""
-    import torch
-
     from bench.counting import count
-    from bench.sites import layout_of
+    from bench.workbench import build, input_shape
 
-    shape = (1, 28, 28) if side in (None, 28) else (3, side, side)
-    try:
-        network = registry.model(name)(10, shape)
-        layout = layout_of(network, torch.zeros(1, *shape))
-    except Exception as error:  # a user's network may fail in any way
-        first = str(error).partition("\n")[0]
-        raise UsageError(f"{name} cannot be built for 10 classes of {shape}: {first}") from error
+    if for_dataset is None:
+        layout, built_for = _of_ten_classes(registry, name, side)
+    else:
+        dataset = registry.dataset(for_dataset)
+        layout = build(registry, name, dataset, seed=0)[1]
+        built_for = f"{for_dataset}, inputs {input_shape(registry, name, dataset)}"
     dense = count(layout, {})
     site_of = {m: site.name for site in layout.sites if not site.is_input for m in site.modules}
     layers = {}
@@ -145,8 +173,25 @@ def _wiring(registry: Registry, name: str, side: int | None) -> dict[str, Any]:
         units = f"{layer.weight_shape[0]} units{tied}" if site else "no units"
         why = f": {layout.refused[layer.name]}" if layer.name in layout.refused else ""
         layers[layer.name] = f"{'x'.join(map(str, layer.weight_shape))}, {units}{why}"
-    return {"built_for": f"10 classes, images {shape}", "parameters": dense.params_dense,
+    return {"built_for": built_for, "parameters": dense.params_dense,
             "multiply_adds": dense.macs_dense, "layers": layers}  # fmt: skip
+
+
+def _of_ten_classes(registry: Registry, name: str, side: int | None) -> "tuple[Layout, str]":
+    """A network as for MNIST, or for ten classes of colour images of the size it asks for."""
+    import torch
+
+    from bench.sites import layout_of
+
+    shape = (1, 28, 28) if side in (None, 28) else (3, side, side)
+    try:
+        layout = layout_of(registry.model(name)(10, shape), torch.zeros(1, *shape))
+    except Exception as error:  # a user's network may fail in any way
+        first = str(error).partition("\n")[0]
+        raise UsageError(
+            f"{name} cannot be built for 10 classes of {shape}: {first}; --dataset names another input"
+        ) from error
+    return layout, f"10 classes, images {shape}; --dataset names another input"
 
 
 def _doc(thing: type) -> str:
@@ -155,12 +200,12 @@ def _doc(thing: type) -> str:
     return inspect.getdoc(thing) or ""
 
 
-def _print(facts: dict[str, Any], as_json: bool) -> None:
+def _print(facts: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=1, default=str))
         return
-    for line in _lines(facts, 0):
-        click.echo(line)
+    several = facts if isinstance(facts, list) else [facts]
+    click.echo("\n\n".join("\n".join(_lines(each, 0)) for each in several))
 
 
 def _lines(facts: dict[str, Any], depth: int) -> list[str]:

@@ -148,6 +148,11 @@ def test_reports_and_status_of_nothing_say_what_to_do(bench, tmp_path: Path) -> 
         assert "There are no trials in" in shell.err
         assert not (folder / ".measure.lock").exists()
     assert "Did you mean" in bench("show", "dropnot").err
+    unknown = bench("show", "abcdef").err
+    assert "there are no trials" in unknown and "--results" in unknown
+    assert bench("run", "--methods", "dense", "--set", "recipe.epochs=0").err == (
+        "Error: recipe.epochs is 0, but must be above 0\n"
+    )
     assert "Did you mean 'png'" in bench("report", "--format", "pgn").err
     assert bench("frobnicate").code == 2
 

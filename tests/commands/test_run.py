@@ -192,6 +192,11 @@ def test_show_and_list_answer_in_words_and_in_json(bench: Bench) -> None:
         assert name in bench("list", kind).out
         assert bench("show", name).code == 0
         assert json.loads(bench("show", name, "--json").out)["about"]
+    both = json.loads(bench("show", "dropneuron-regression", "--json").out)
+    assert [next(iter(facts)) for facts in both] == ["model", "suite"]
+    on_data = ("show", "dropneuron-regression", "--dataset", "sparse-regression", "--json")
+    assert json.loads(bench(*on_data).out)["parameters"] == 20 * 5 + 5 + 5 + 1
+    assert bench("show", "dropnet", "--dataset", "digits").code == 2
     rows = json.loads(
         bench("run", "--methods", "magnitude", *SMOKE, "--targets", "2", "--dry-run", "--json").out
     )
