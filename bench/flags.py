@@ -35,7 +35,8 @@ _RUN: list[Callable[[Any], Any]] = [
         multiple=True,
         type=CommaNames("models"),
         metavar="NAMES",
-        help="Models, torchvision:NAME, or my_net.py:build.  [default: lenet-300-100]",
+        help="Models, torchvision:NAME, or my_net.py:build.  [default: lenet-300-100, or what fits "
+        "the data set]",
     ),
     click.option(
         "--datasets",

@@ -14,7 +14,7 @@ from bench.options import grid, method_of, non_default, recipe_of
 from bench.pretrained import check_file, identity_of
 from bench.recipe import PROTOCOL_VERSION, Budget, Recipe
 from bench.registry import Registry
-from bench.request import Request, parse_seeds, parse_targets
+from bench.request import DEFAULT_MODELS, Request, parse_seeds, parse_targets
 from bench.spec import TrialSpec
 from bench.workbench import build
 
@@ -94,27 +94,34 @@ def _cells(
     methods = _runnable(registry, request)
     _refuse_stray_options(request, methods)
     targets = tuple(parse_targets(request.targets))
-    for model in registry.resolve("models", _list(request.models)):
-        for dataset in registry.resolve("datasets", _list(request.datasets)):
-            base = {
-                "model": model,
-                "dataset": dataset,
-                "budget": request.budget,
-                "protocol_version": PROTOCOL_VERSION,
-                "threads": threads,
-                "recipe": _recipe(registry, model, dataset, request),
-                "coupling": request.coupling,
-            }
-            weights = checker.weights(request, model, dataset)
-            for method in methods:
-                for options in grid(request.options.get(method, {})):
-                    built = method_of(registry, method, options)
-                    checker.check(method, built, base)
-                    own = targets if built.rate_here() == "target" else (None,)
-                    own_base = base
-                    if weights and built.takes_weights():
-                        own_base = base | {"weights": weights}
-                    yield _Cell(method, non_default(built), built, own_base, own)
+    for model, dataset in _pairs(registry, request):
+        base = {
+            "model": model,
+            "dataset": dataset,
+            "budget": request.budget,
+            "protocol_version": PROTOCOL_VERSION,
+            "threads": threads,
+            "recipe": _recipe(registry, model, dataset, request),
+            "coupling": request.coupling,
+        }
+        weights = checker.weights(request, model, dataset)
+        for method in methods:
+            for options in grid(request.options.get(method, {})):
+                built = method_of(registry, method, options)
+                checker.check(method, built, base)
+                own = targets if built.rate_here() == "target" else (None,)
+                own_base = base
+                if weights and built.takes_weights():
+                    own_base = base | {"weights": weights}
+                yield _Cell(method, non_default(built), built, own_base, own)
+
+
+def _pairs(registry: Registry, request: Request) -> list[tuple[str, str]]:
+    """Every model on every data set; where none is named, what fits the data set's task."""
+    datasets = registry.resolve("datasets", _list(request.datasets))
+    if request.models is None:
+        return [(DEFAULT_MODELS[registry.dataset(name).task.name], name) for name in datasets]
+    return [(m, d) for m in registry.resolve("models", _list(request.models)) for d in datasets]
 
 
 def _unused_weights(request: Request, cells: list[_Cell]) -> list[str]:

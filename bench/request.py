@@ -13,7 +13,10 @@ from bench.errors import UnknownName, UsageError
 Budget = Literal["smoke", "quick", "full"]
 Coupling = Literal["tied", "branch", "intersection", "internal"]
 Controls = Literal["none", "default", "cost", "all"]
-DEFAULT_MODEL, DEFAULT_DATASET = "lenet-300-100", "mnist-5k"
+DEFAULT_DATASET = "mnist-5k"
+# By the task of the data set.
+DEFAULT_MODELS = {"classification": "lenet-300-100", "regression": "dropneuron-regression",
+                  "autoencoder": "dropneuron-autoencoder"}  # fmt: skip
 MAX_SEED, MAX_SEEDS = 2**31 - 1, 100_000
 Names = str | list[str]
 
@@ -21,13 +24,14 @@ Names = str | list[str]
 class Request(BaseModel):
     """The flags of `bench run`; a suite file has the same fields.
 
-    `options` holds per method (or `recipe`) the values to set; a list is a grid.
+    Without `models`, each data set gets the one that fits its task. `options` holds per method (or
+    `recipe`) the values to set; a list is a grid.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     methods: Names = Field(default_factory=list)
-    models: Names = DEFAULT_MODEL
+    models: Names | None = None
     datasets: Names = DEFAULT_DATASET
     targets: str | list[float | int] = "2,8,32"
     seeds: str | int | list[int] = "0-2"

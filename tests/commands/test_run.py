@@ -164,6 +164,16 @@ def test_json_is_one_event_per_line(bench: Bench) -> None:
     assert "finished" in kinds
 
 
+def test_a_data_set_without_a_model_gets_one_that_fits_its_task(bench: Bench) -> None:
+    datasets = "mnist-5k,sparse-regression,mnist-5k-autoencoder"
+    arguments = ("--methods", "l1", "--datasets", datasets, "--seeds", "0", "--controls", "none")
+    rows = json.loads(bench("run", *arguments, "--dry-run", "--json").out)
+    fitting = {"lenet-300-100", "dropneuron-regression", "dropneuron-autoencoder"}
+    assert {row["label"].split()[1] for row in rows} == fitting
+    named = json.loads(bench("run", *arguments, "--models", "lenet-5", "--dry-run", "--json").out)
+    assert {row["label"].split()[1] for row in named} == {"lenet-5"}
+
+
 def test_a_dry_run_writes_nothing(bench: Bench, tmp_path: Path) -> None:
     shell = bench("run", "--methods", "dropnet", *SMOKE, "--dry-run", "--json")
     assert shell.code == 0
