@@ -1,4 +1,4 @@
-"""A folder whose files get their place together, when all of them are written, or not at all."""
+"""Files that are there whole or not at all: one, or all of a folder together."""
 
 import os
 import shutil
@@ -8,6 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.errors import UsageError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name to write a file under; the file gets its own name at the end, or is deleted."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A network as a Deep Compression file: written, read back, and what it decodes to is measured."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.appearing import whole_file
 from bench.codec import JSON, Entropy, Shared, decode, encode, sizes
 from bench.codec.shared import MOST_VALUES
 from bench.errors import TrialFailed
@@ -56,9 +56,8 @@ def through_files(
     columns: dict[str, Any] = {"file_bytes_dense": dense}
     for entropy, name in FILES.items():
         data = encode(content, facts=facts, index_bits=index_bits, entropy=entropy)
-        part = folder / f"{name}.{os.getpid()}.part"
-        part.write_bytes(data)
-        part.replace(folder / name)
+        with whole_file(folder / name) as part:
+            part.write_bytes(data)
         decoded = decode((folder / name).read_bytes()).tensors
         for tensor_name, tensor in model.state_dict().items():
             if not torch.equal(decoded[tensor_name], tensor.cpu()):

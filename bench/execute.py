@@ -1,7 +1,6 @@
 """Run one trial from its specification to its record."""
 
 import json
-import os
 import resource
 import time
 import traceback
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from bench import fingerprint, outcome, pretrained
+from bench.appearing import whole_file
 from bench.errors import BenchError, TrialFailed, UsageError
 from bench.layout import Layout
 from bench.network import about
@@ -223,9 +223,8 @@ def _machine_cost(trial: Trial, seconds: float) -> dict[str, Any]:
 
 def _write_log(folder: Path, trial: Trial) -> None:
     lines = "".join(json.dumps(event) + "\n" for event in trial.events)
-    part = folder / f"log.jsonl.{os.getpid()}.part"
-    part.write_text(lines, encoding="utf-8")
-    part.replace(folder / "log.jsonl")
+    with whole_file(folder / "log.jsonl") as part:
+        part.write_text(lines, encoding="utf-8")
 
 
 def _spec_record(bench: Bench, spec: TrialSpec) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """From a finished network to the figures and files of its record."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench import compressed, measure
+from bench.appearing import whole_file
 from bench.codec import JSON
 from bench.data import Part
 from bench.gates import apply_hard, zero
@@ -92,6 +92,7 @@ def measured_state(network: nn.Module, layout: Layout, state: Kept, parts: Parts
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
-    save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, part)
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file(
+            {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, part
+        )

@@ -7,7 +7,6 @@ with their process; lock files are never deleted, because somebody may be waitin
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,8 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from bench.appearing import whole_file
 
 Stored = tuple[dict[str, Any], dict[str, Tensor]]
 
@@ -100,12 +101,10 @@ class PhaseStore:
 
 
 def _write(path: Path, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write a file under a temporary name and rename it: it is there whole, or not at all."""
     # Clones: the format refuses tensors that share memory, as tied weights do.
     flat = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    part = path.with_suffix(f".{os.getpid()}.part")
-    save_file(flat, part, metadata={"record": json.dumps(record)})
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file(flat, part, metadata={"record": json.dumps(record)})
 
 
 def _read(path: Path) -> Stored | None:

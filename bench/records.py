@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
+from bench.appearing import whole_file
 from bench.errors import UsageError
 from bench.spec import SCHEMA, TrialSpec, canonical
 
@@ -18,13 +19,11 @@ Status = Literal["finished", "failed", "started", "waiting"]
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON under a temporary name, flush it to disk and rename it."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
+    with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)
 
 
 def file_digest(path: Path) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from bench.appearing import whole_file
 from bench.commands.trial import find_trial, finished_record, rebuilt_trial
 from bench.errors import UnknownName, UsageError
 from bench.records import Results, TrialFolder, newest
@@ -60,9 +61,8 @@ def _take_file(folder: TrialFolder, out: Path) -> None:
     target = out / f"{folder.id}.dc"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")
-        part.write_bytes(data)
-        part.replace(target)
+        with whole_file(target) as part:
+            part.write_bytes(data)
     except OSError as error:
         raise UsageError(
             f"The folder {out} cannot be written ({error.strerror}); --out names another one"

@@ -1,11 +1,11 @@
 """`bench import`: rebuild a network from a Deep Compression file."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bench.appearing import whole_file
 from bench.errors import BenchError, UnknownName, UsageError
 from bench.registry import Registry
 
@@ -37,17 +37,13 @@ def import_command(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> N
     target = out if out is not None else file.with_suffix(".safetensors")
     model, dataset = (decoded.facts.get(key) for key in ("model", "dataset"))
     told = _fitted(Registry(plugins), file, decoded, model, dataset)
-    part = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(decoded.tensors, part)
-        part.replace(target)
+        with whole_file(target) as part:
+            save_file(decoded.tensors, part)
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"{target} cannot be written ({why}); --out names another file") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     for line in _table(sizes(data)):
         click.echo(line)
     click.echo("")

@@ -1,17 +1,17 @@
-"""Files of a report: each appears whole, under a temporary name first."""
+"""Files of a report."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
+
+from bench.appearing import whole_file
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
     """Write a file and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(content)
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_bytes(content)
     return path
 
 
