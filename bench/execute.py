@@ -18,6 +18,7 @@ from bench import fingerprint, outcome, pretrained
 from bench.appearing import whole_file
 from bench.errors import BenchError, TrialFailed, UsageError
 from bench.layout import Layout
+from bench.method import Control
 from bench.network import about
 from bench.options import method_of
 from bench.phases import PhaseStore
@@ -76,23 +77,41 @@ def _run(
     (folder / "error.json").unlink(missing_ok=True)
     write_json(folder / "spec.json", _spec_record(bench, spec))
     write_json(folder / "env.json", bench.machine.record(bench.flags))
+    method = method_of(bench.registry, spec.method, spec.options)
+    trial, parts = _trial(bench, spec, notify)
+    method.prune(trial)
+    trial.close()
+    record = sealed(_result(bench, spec, folder, trial, parts, method.control()))
+    _write_log(folder, trial)
+    write_json(folder / "cost.json", _machine_cost(trial, time.perf_counter() - started))
+    write_json(folder / "result.json", record)
+    return record
+
+
+def _trial(
+    bench: Bench, spec: TrialSpec, notify: Callable[[int, int], None]
+) -> tuple[Trial, Parts]:
+    """What a method is given, at its start."""
     maker = bench.registry.model(spec.model)
     parts = bench.parts(spec.dataset, spec.budget, about(maker).input_size, spec.seed)
     network, layout = build(bench.registry, spec.model, parts.dataset, spec.seed, spec.coupling)
     weights = _weights(bench, spec, network, layout)
     network.to(bench.machine.device)
-    trial = Trial(network, layout, _setting(bench, spec, parts, weights, notify))
-    method = method_of(bench.registry, spec.method, spec.options)
-    method.prune(trial)
-    trial.close()
-    control = method.control()
+    return Trial(network, layout, _setting(bench, spec, parts, weights, notify)), parts
+
+
+def _result(
+    bench: Bench, spec: TrialSpec, folder: Path, trial: Trial, parts: Parts, control: Control
+) -> dict[str, Any]:
+    """Write what the trial ended with, and return the record of it: all that is the same on a rerun."""
+    network, layout = trial.model, trial.layout
     rounds = trial.rounds if control.follows_rounds else trial.rounds[-1:]
     outcome.write_state(folder, trial)
     shape = input_shape(bench.registry, spec.model, parts.dataset)
     of_files = outcome.through_files(folder, trial, spec)
     left = removed(network, layout, trial.masks.touched, shape)
     figures = outcome.measured(folder, left, layout, trial, parts)
-    result = {
+    return {
         "schema": SCHEMA,
         "id": spec.id,
         "spec": spec.as_json(),
@@ -100,8 +119,8 @@ def _run(
         "task": parts.dataset.task.name,
         "curves": trial.curves,
         "kept": {
-            name: outcome.measured_state(network, layout, k, parts)
-            for name, k in trial.kept.items()
+            name: outcome.measured_state(network, layout, state, parts)
+            for name, state in trial.kept.items()
         },
         "unreachable": trial.unreachable if spec.target and not spec.depends_on else False,
         "control": {
@@ -112,16 +131,11 @@ def _run(
         },
         "phases": sorted(trial.ledger.costs),
         "files": {
-            f.name: file_digest(f)
-            for f in sorted(folder.glob("*.*"))
-            if f.suffix in (".safetensors", ".dc")
+            file.name: file_digest(file)
+            for file in sorted(folder.glob("*.*"))
+            if file.suffix in (".safetensors", ".dc")
         },
     }
-    _write_log(folder, trial)
-    write_json(folder / "cost.json", _machine_cost(trial, time.perf_counter() - started))
-    record = sealed(result)
-    write_json(folder / "result.json", record)
-    return record
 
 
 def _setting(
