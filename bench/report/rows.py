@@ -126,7 +126,10 @@ def _shown(task: Qualities, records: Sequence[Record]) -> list[_Shown]:
     found.append(_Shown("speedup_theoretical", title, _factor("speedup_theoretical")))
     if any(r["speedup_measured_mean"] > 0 for r in records):
         found.append(_Shown("speedup_measured", Column("measured speed-up ×"), _measured))
-    return [*found, _Shown("epochs", Column("epochs"), _epochs), _difference(task, baseline)]
+    found.append(_Shown("epochs", Column("epochs"), _epochs))
+    if any(r["difference_n"] > 0 for r in records):
+        found.append(_difference(task, baseline))
+    return found
 
 
 def _headline(quality: Quality, records: Sequence[Record]) -> _Shown:

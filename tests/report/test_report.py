@@ -116,6 +116,7 @@ def test_perfect_and_single_runs_can_be_drawn(tmp_path: Path) -> None:
     report = write_report([maker.results], tmp_path / "out", ("png",))
     assert len(report.files) == 2
     assert "100.00" in report.text
+    assert "difference to random" not in report.text  # no control, so no column of dashes
 
 
 def test_very_small_networks_stand_at_their_own_rate(tmp_path: Path) -> None:
