@@ -83,7 +83,15 @@ class Rewriter:
         self._opaque(node)
 
     def _copy(self, node: fx.Node) -> fx.Node:
-        self.copies[node] = self.new.node_copy(node, self.copies.__getitem__)
+        self.copies[node] = self.new.node_copy(node, self._copied)
+        return self.copies[node]
+
+    def _copied(self, node: fx.Node) -> fx.Node:
+        """What stands in the new graph for something that is needed as it was."""
+        if node not in self.copies:
+            raise CannotCompact(
+                f"{node.name!r} is needed, but nothing of what it is computed of is left"
+            )
         return self.copies[node]
 
     def _whole(self, node: fx.Node, made: fx.Node) -> Piece | None:
@@ -150,7 +158,7 @@ class Rewriter:
         if node.op == "call_module":
             self.parts.setdefault(str(node.target), copy.deepcopy(self.modules[str(node.target)]))
         source = node.all_input_nodes[0]
-        made = self.new.node_copy(node, lambda n: given.node if n is source else self.copies[n])
+        made = self.new.node_copy(node, lambda n: given.node if n is source else self._copied(n))
         return self._keep(node, made)
 
     def _applied(self, node: fx.Node, constant: Tensor) -> Tensor:

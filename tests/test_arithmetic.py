@@ -62,6 +62,21 @@ class Sized(nn.Module):
         return made
 
 
+class SizedByAnother(nn.Module):
+    """One branch is flattened with the size of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 6, 3), nn.Conv2d(1, 4, 3)
+        self.fc1, self.fc2 = nn.Linear(6 * 36, 3), nn.Linear(4 * 36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = torch.relu(self.first(x)), torch.relu(self.second(x))
+        n = first.size(0)
+        made: Tensor = self.fc1(first.view(n, -1)) + self.fc2(second.view(n, -1))
+        return made
+
+
 def pictures() -> Tensor:
     return torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1)).double()
 
@@ -101,3 +116,13 @@ def test_sizes_that_are_multiplied_follow_the_smaller_network() -> None:
     gone = {"first": torch.zeros(6, dtype=torch.bool)}
     masked = masked_copy(model, layout, gone)
     assert error(compact(masked, layout, gone), masked, pictures()) <= EXACT
+
+
+def test_a_branch_may_be_flattened_with_the_size_of_one_that_is_gone() -> None:
+    torch.manual_seed(0)
+    model = lively(SizedByAnother())
+    layout = layout_of(model, pictures()[:1])
+    for kept in (1, 0):
+        masks = {"first": torch.arange(6) < kept}
+        masked = masked_copy(model, layout, masks)
+        assert error(compact(masked, layout, masks), masked, pictures()) <= EXACT
