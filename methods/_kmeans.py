@@ -23,7 +23,8 @@ Values = npt.NDArray[np.float32]
 Bounds = npt.NDArray[np.int64]
 
 LOWEST = np.float32(-np.inf)
-# 32 clusters need about a thousand iterations, 256 clusters of 10 million values 21,284.
+# 32 clusters need about a thousand iterations, which cost less than the sort; 256 clusters of 10
+# million values needed 21,284, twice the sort.
 TO_THE_END = 100_000
 
 
@@ -59,8 +60,7 @@ def kmeans(
         values: float32 of any shape.
         k: how many groups at most.
         start: how the first centroids are chosen, see `first_centroids`; or the centroids, (k,).
-        max_iterations: a stop before no assignment changes any more. It saves little: after the
-            sort, the iterations cost next to nothing.
+        max_iterations: a stop before no assignment changes any more.
         generator: for the start "random".
 
     Raises:
@@ -188,7 +188,7 @@ def _furthest(
 
     In a cluster the furthest values are those at its two ends.
     """
-    reach = np.arange(n)
+    reach = np.arange(min(n, int(np.diff(bounds).max())))
     from_left = np.minimum(bounds[:-1, None] + reach, bounds[1:, None] - 1)
     from_right = np.maximum(bounds[1:, None] - 1 - reach, bounds[:-1, None])
     filled = np.diff(bounds) > 0

@@ -26,6 +26,7 @@ class DeepCompression(Method):
             all weights that share it.
     """
 
+    version: ClassVar[int] = 2  # 1: k-means stopped after 300 iterations
     rate: ClassVar[Rate] = "target"
     level: ClassVar[Level] = "weight"
 

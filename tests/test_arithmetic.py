@@ -7,7 +7,7 @@ import torch
 from removal import drawn, error, lively, masked_copy, silenced_copy
 from torch import Tensor, nn
 
-from bench.compact import compact
+from bench.compact import CannotCompact, compact
 from bench.sites import layout_of
 
 EXACT = 1e-12
@@ -30,7 +30,7 @@ SCALINGS: dict[str, Step] = {
     "x *= 2": doubled_in_place, "x /= 2": halved_in_place,
 }  # fmt: skip
 NOT_ZERO_AT_ZERO: dict[str, Step] = {
-    "x + 1": lambda x: x + 1, "1 / x": lambda x: 1 / (x + 9), "x * nan": lambda x: x * float("nan"),
+    "x + 1": lambda x: x + 1, "1 / x": lambda x: 1 / x, "x * nan": lambda x: x * float("nan"),
 }  # fmt: skip
 
 
@@ -74,6 +74,14 @@ class SizedByAnother(nn.Module):
         first, second = torch.relu(self.first(x)), torch.relu(self.second(x))
         n = first.size(0)
         made: Tensor = self.fc1(first.view(n, -1)) + self.fc2(second.view(n, -1))
+        return made
+
+
+class TimesItsBatch(SizedByAnother):
+    """Multiplies by the size of a branch that nothing else reads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.fc2(torch.relu(self.second(x)).flatten(1)) * self.first(x).size(0)
         return made
 
 
@@ -126,3 +134,14 @@ def test_a_branch_may_be_flattened_with_the_size_of_one_that_is_gone() -> None:
         masks = {"first": torch.arange(6) < kept}
         masked = masked_copy(model, layout, masks)
         assert error(compact(masked, layout, masks), masked, pictures()) <= EXACT
+
+
+def test_a_number_from_a_branch_that_is_gone_is_refused_by_name() -> None:
+    torch.manual_seed(0)
+    model = lively(TimesItsBatch())
+    layout = layout_of(model, pictures()[:1])
+    masks = {"fc2.weight": torch.ones(3, 4 * 36, dtype=torch.bool)}
+    masks["first.weight"] = torch.zeros(6, 1, 3, 3, dtype=torch.bool)
+    masked = masked_copy(model, layout, masks)
+    with pytest.raises(CannotCompact, match="'size' is needed"):
+        compact(masked, layout, masks)

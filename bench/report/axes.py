@@ -135,7 +135,7 @@ def rate_axis(estimates: Sequence[Estimate], reached: Iterable[float]) -> Axis:
     low, high = limits(estimates)
     high = min(high, max(e.at for e in estimates) + 1)  # one doubling beyond what was observed
     chosen = apart([0.0, *reached], (high - low) / 13)
-    ticks = tuple((at, f"{_percent(1 - 2**-at)}\n{2**at:.3g}×") for at in chosen)
+    ticks = tuple((at, f"{_percent(1 - 2**-at)}\n{_times(2**at)}×") for at in chosen)
     title = "pruning rate: share of parameters removed (spaced by compression, log scale)"
     return Axis(title, low, high, ticks)
 
@@ -185,8 +185,14 @@ def _ticks(
 
 
 def _percent(rate: float) -> str:
-    digits = 0 if rate == 0 else 1 if rate < 0.99 else 2 if rate < 0.999 else 3
-    return f"{100 * rate:.{digits}f} %"
+    if rate == 0:
+        return "0 %"
+    nines = math.floor(-math.log10(max(1 - rate, 1e-12)) + 1e-9)
+    return f"{100 * rate:.{max(1, nines)}f} %"
+
+
+def _times(compression: float) -> str:
+    return f"{compression:.3g}" if compression < 999.5 else f"{compression:,.0f}"
 
 
 def _count(value: int) -> str:

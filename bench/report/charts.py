@@ -75,7 +75,7 @@ _SPREAD = {
     False: "Means over n seeds; bands and bars: 95 % t intervals. "
     "Intervals wider than the figure are cut.",
     True: "Medians over n seeds; bands and bars: from the least to the largest, sideways 95 % t "
-    "intervals of means.",
+    "intervals of means; those wider than the figure are cut.",
 }
 _CONTROLS = (
     "Hollow: controls, in the colour of the method they follow, set slightly apart sideways."

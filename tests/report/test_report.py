@@ -129,6 +129,8 @@ def test_very_small_networks_stand_at_their_own_rate(tmp_path: Path) -> None:
     (series,) = chart.series
     assert [point.x.at for point in series.points] == pytest.approx([15.0, 17.0])
     assert 17.0 < chart.x.high < 18.1
+    told = [text for _, text in chart.x.ticks]
+    assert told == ["0 %\n1×", "99.9969 %\n32,768×", "99.99924 %\n131,072×"]
 
 
 def test_an_interval_of_rates_that_reaches_everything_does_not_press_the_means(
