@@ -212,6 +212,9 @@ class _Remover(Rewriter):
 
     def _reshape(self, node: fx.Node) -> Piece:
         given = self._argument(node)
+        if node.meta["shape"] == node.all_input_nodes[0].meta["shape"]:  # a view of the same
+            self._keep(node, given.node)
+            return given
         channels = self.layout.channels[node.name]
         times = sum(s.width for s in channels) // len(given.lives)
         made = None if given.node is None else self._call(torch.flatten, given.node, 1)

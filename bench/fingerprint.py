@@ -34,6 +34,7 @@ _DECIDES_NUMBERS = [
     "seeds",
     "selection",
     "sites",
+    "sizes",
     "splits",
     "states",
     "streaming",

@@ -100,6 +100,13 @@ def _scales(node: fx.Node) -> bool:
     return isinstance(tensor, fx.Node) and is_finite and not (divides and number == 0)
 
 
+def called(node: fx.Node, modules: dict[str, nn.Module]) -> str:
+    """How a node is named to users: a module with its class."""
+    if node.op != "call_module":
+        return repr(node.name)
+    return f"{str(node.target)!r} ({type(modules[str(node.target)]).__name__})"
+
+
 def is_sigmoid(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Whether a node makes one half of a zero."""
     if node.op == "call_module":

@@ -20,11 +20,13 @@ from bench.operations import (
     Role,
     Shape,
     argument,
+    called,
     is_sigmoid,
     role_of,
     split_sizes,
     writes_into,
 )
+from bench.sizes import Sizes
 
 
 class Wiring:
@@ -41,8 +43,7 @@ class Wiring:
     ) -> None:  # fmt: skip
         self.graph, self.layers, self.shapes, self.coupling = graph, layers, shapes, coupling
         self.modules = dict(graph.named_modules())
-        calls = (str(n.target) for n in graph.graph.nodes if n.op == "call_module")
-        self.calls = Counter(calls)
+        self.calls = Counter(str(n.target) for n in graph.graph.nodes if n.op == "call_module")
         weights = Counter(id(self.modules[name].weight) for name in layers)
         for name in layers:  # two modules with one weight are one layer used twice
             self.calls[name] = max(self.calls[name], weights[id(self.modules[name].weight)])
@@ -57,6 +58,7 @@ class Wiring:
         self.sums: list[Flow] = []
         self.roles: dict[str, Role] = {}
         self._signals: dict[fx.Node, Any] = {}
+        self._sizes = Sizes(shapes)
 
     def read(self) -> None:
         for node in self.graph.graph.nodes:
@@ -82,20 +84,24 @@ class Wiring:
     def _visit(self, node: fx.Node) -> Any:
         """Return the node's signal; None where it is no tensor."""
         given = self._arguments(node)
-        role = self.roles[node.name] = role_of(node, self.modules)
-        if role == "given" or not given:
-            if role != "given" and node.name not in self.shapes:
-                self.roles[node.name] = "size"  # computed of sizes alone
-            return self._unknown(node)
+        role = role_of(node, self.modules)
+        if not given and role != "given" and node.name not in self.shapes:
+            role = "size"  # computed of sizes alone
+        self.roles[node.name] = role
         if role == "size":
+            self._sizes.note(node, [signal.channels for signal in given])
             return None
+        if role != "reshape":
+            self._refuse_counted(node)
+        if role == "given" or not given:
+            return self._unknown(node)
         try:
             name = str(node.target)
             if node.op == "call_module":
                 self._refuse_second_use(name)
             if role == "opaque":
                 raise CannotFollow(
-                    f"{self._called(node)} is not known to keep a zero channel at zero"
+                    f"{called(node, self.modules)} is not known to keep a zero channel at zero"
                 )
             visit: Callable[[fx.Node, list[Signal]], Any] = getattr(self, f"_{role}")
             return visit(node, given)
@@ -104,6 +110,7 @@ class Wiring:
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             why = f"{node.name!r} is called in a way that is not understood"
         self.roles[node.name] = "opaque"
+        self._refuse_counted(node)
         return self._lost(node, given, why)
 
     @property
@@ -135,11 +142,9 @@ class Wiring:
         for name in flows.layers_of(channels):
             self.refused.setdefault(name, reason)
 
-    def _called(self, node: fx.Node) -> str:
-        """How a node is named to users: a module with its class."""
-        if node.op != "call_module":
-            return repr(node.name)
-        return f"{str(node.target)!r} ({type(self.modules[str(node.target)]).__name__})"
+    def _refuse_counted(self, node: fx.Node) -> None:
+        for channels in self._sizes.behind(node):
+            self._refuse(channels, f"{node.name!r} computes with how many channels there are")
 
     # -- modules -----------------------------------------------------------------------------
 
@@ -153,9 +158,8 @@ class Wiring:
     def _layer(self, node: fx.Node, given: list[Signal]) -> Signal:
         (signal,), layer = given, self.layers[str(node.target)]
         rank = len(self.shapes[node.name])
-        if flows.width(signal.channels) != layer.n_inputs or rank != (
-            4 if layer.is_convolution else 2
-        ):
+        wanted = 4 if layer.is_convolution else 2
+        if flows.width(signal.channels) != layer.n_inputs or rank != wanted:
             self.refused[layer.name] = "it does not read channels"
             self._refuse(signal.channels, f"{layer.name!r} does not read channels")
         else:
@@ -193,7 +197,7 @@ class Wiring:
 
     def _activation(self, node: fx.Node, given: list[Signal]) -> Signal:
         if is_sigmoid(node, self.modules):
-            why = f"{self._called(node)} does not keep a zero channel at zero"
+            why = f"{called(node, self.modules)} does not keep a zero channel at zero"
             self.emitting |= dict.fromkeys(flows.layers_of(given[0].channels), why)
         return Signal(given[0].channels, node.name, given[0].channels)
 

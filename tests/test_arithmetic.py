@@ -1,6 +1,7 @@
 """Networks whose forward computes with numbers: tensors times and over a number, and sizes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -85,6 +86,22 @@ class TimesItsBatch(SizedByAnother):
         return made
 
 
+class Averaged(nn.Module):
+    """Divides by a number of channels, or of something else, and views a map as it is."""
+
+    def __init__(self, count: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.count = count
+        self.first, self.second = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 5, 3)
+        self.fc = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        y = torch.relu(self.second(x.view(x.size(0), x.size(1), 6, 6))) / self.count(x)
+        made: Tensor = self.fc(y.sum((2, 3)))
+        return made
+
+
 def pictures() -> Tensor:
     return torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1)).double()
 
@@ -145,3 +162,38 @@ def test_a_number_from_a_branch_that_is_gone_is_refused_by_name() -> None:
     masked = masked_copy(model, layout, masks)
     with pytest.raises(CannotCompact, match="'size' is needed"):
         compact(masked, layout, masks)
+
+
+COUNTS_CHANNELS: dict[str, Callable[[Tensor], Any]] = {
+    "size": lambda x: x.size(1), "from behind": lambda x: x.size(-3), "shape": lambda x: x.shape[1],
+    "whole size": lambda x: x.size()[1], "product": lambda x: 2 * x.shape[1] * x.shape[2],
+    "quotient": lambda x: x.size(1) // 2, "numbers": lambda x: x.numel(),
+}  # fmt: skip
+COUNTS_SOMETHING_ELSE: dict[str, Callable[[Tensor], Any]] = {
+    "batch": lambda x: x.size(0), "height": lambda x: x.shape[2], "width": lambda x: x.size(-1),
+    "area": lambda x: x.size(2) * x.size()[3], "rank": lambda x: x.dim(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("written", COUNTS_CHANNELS)
+def test_units_that_are_counted_in_arithmetic_are_refused(written: str) -> None:
+    torch.manual_seed(0)
+    model = lively(Averaged(COUNTS_CHANNELS[written]))
+    layout = layout_of(model, pictures()[:1])
+    assert "how many channels" in layout.refused["first"]
+    for seed in range(5):
+        masks = drawn(layout, seed)
+        masked = masked_copy(model, layout, masks)
+        assert error(compact(masked, layout, masks), masked, pictures()) <= EXACT
+
+
+@pytest.mark.parametrize("written", COUNTS_SOMETHING_ELSE)
+def test_other_sizes_in_arithmetic_refuse_nothing(written: str) -> None:
+    torch.manual_seed(0)
+    model = lively(Averaged(COUNTS_SOMETHING_ELSE[written]))
+    layout = layout_of(model, pictures()[:1])
+    assert layout.layer("first").is_removable_output
+    for seed in range(5):
+        masks = drawn(layout, seed)
+        masked = masked_copy(model, layout, masks)
+        assert error(compact(masked, layout, masks), masked, pictures()) <= EXACT
