@@ -106,10 +106,14 @@ def quality_axis(
         low, high = max(low, bottom - room), min(high, top + room)
     if not quality.is_percent:
         return log_axis(f"{prefix}{quality.title} (log scale, smaller is better)", low, high)
-    values = (*_ACCURACIES, *range(99), 99.7, 99.6, 99.95)
-    places = {accuracy_place(a): f"{a:g}" for a in values}
+    values = [*_ACCURACIES, *range(99), 99.7, 99.6, 99.95]
+    for finer in ([], [i / 10 for i in range(1000)], [i / 100 for i in range(9000, 10000)]):
+        values += finer
+        ticks = _ticks({accuracy_place(a): f"{a:g}" for a in values}, low, high, 9)
+        if len(ticks) >= _ENOUGH:
+            break
     title = f"{prefix}{quality.title.removesuffix(' %')} accuracy % (spaced by error, log scale)"
-    return Axis(title, low, high, _ticks(places, low, high, 9))
+    return Axis(title, low, high, ticks)
 
 
 def log_axis(title: str, low: float, high: float) -> Axis:

@@ -78,7 +78,7 @@ _SPREAD = {
     "intervals of means; those wider than the figure are cut.",
 }
 _CONTROLS = (
-    "Hollow: controls, in the colour of the method they follow, set slightly apart sideways."
+    " Hollow: controls, in the colour of the method they follow, set slightly apart sideways."
 )
 
 
@@ -119,7 +119,8 @@ def _chart(
         y=quality_axis(quality, [p.y for p in points], may_cut=not by_median),
         series=tuple(_set_apart(series, x.high - x.low)),
         dense=base,
-        caption=f"{_SPREAD[by_median]} {_CONTROLS}"
+        caption=_SPREAD[by_median]
+        + (_CONTROLS if any(s.is_control for s in series) else "")
         + (" Unjoined: the rate is the method's own." if own_rate else ""),
     )
 

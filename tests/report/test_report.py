@@ -146,6 +146,20 @@ def test_an_interval_of_rates_that_reaches_everything_does_not_press_the_means(
     assert chart.x.high == pytest.approx(point.x.at + 1)
 
 
+@pytest.mark.parametrize(("top1", "shown"), [((98.1, 98.7), 3), ((99.31, 99.38), 3), ((20, 99), 5)])
+def test_an_axis_of_accuracy_has_ticks_enough_to_read_it(
+    tmp_path: Path, top1: tuple[float, float], shown: int
+) -> None:
+    maker = Maker(tmp_path / "r")
+    maker.trial(top1[1])
+    maker.trial(top1[0], method="magnitude", target=2.0)
+    axis = charts_of(settings(summary_of(maker))[0], LABELS)[0].y
+    assert len(axis.ticks) >= shown
+    for place, text in axis.ticks:
+        assert axis.low <= place <= axis.high
+        assert place == pytest.approx(-math.log10(100 - float(text)))
+
+
 def test_plotly_accepts_the_interactive_figures(maker: Maker) -> None:
     import plotly.graph_objects as go
 
