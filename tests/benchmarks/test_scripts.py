@@ -70,7 +70,7 @@ def test_end_to_end(tmp_path: Path) -> None:
 
 def test_trainer_overhead(tmp_path: Path) -> None:
     content = figures(tmp_path, "trainer_overhead", "--lenet-steps", "20", "--resnet-steps", "1")
-    assert len(content["findings"]) == 6
+    assert len(content["findings"]) == 8
     equal = [n for n in content["notes"] if "same weights to the last bit" in n]
     assert len(equal) == 4
 
