@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from removal import drawn, error, lively, masked_copy, silenced_copy
+from removal import both, drawn, error, lively, masked_copy, silenced_copy
 from torch import Tensor, nn
 
 from bench.compact import CannotCompact, compact
@@ -135,12 +135,9 @@ def test_sizes_that_are_multiplied_follow_the_smaller_network() -> None:
     assert [site.name for site in layout.sites if not site.is_input] == ["first"]
     for seed in range(10):
         masks = drawn(layout, seed)
-        masked = masked_copy(model, layout, masks)
-        smaller = compact(masked, layout, masks)
-        assert error(smaller, masked, pictures()) <= EXACT
+        assert both(masked_copy(model, layout, masks), layout, masks, pictures()) <= EXACT
     gone = {"first": torch.zeros(6, dtype=torch.bool)}
-    masked = masked_copy(model, layout, gone)
-    assert error(compact(masked, layout, gone), masked, pictures()) <= EXACT
+    assert both(masked_copy(model, layout, gone), layout, gone, pictures()) <= EXACT
 
 
 def test_a_branch_may_be_flattened_with_the_size_of_one_that_is_gone() -> None:
@@ -149,8 +146,7 @@ def test_a_branch_may_be_flattened_with_the_size_of_one_that_is_gone() -> None:
     layout = layout_of(model, pictures()[:1])
     for kept in (1, 0):
         masks = {"first": torch.arange(6) < kept}
-        masked = masked_copy(model, layout, masks)
-        assert error(compact(masked, layout, masks), masked, pictures()) <= EXACT
+        assert both(masked_copy(model, layout, masks), layout, masks, pictures()) <= EXACT
 
 
 def test_a_number_from_a_branch_that_is_gone_is_refused_by_name() -> None:
@@ -183,8 +179,7 @@ def test_units_that_are_counted_in_arithmetic_are_refused(written: str) -> None:
     assert "how many channels" in layout.refused["first"]
     for seed in range(5):
         masks = drawn(layout, seed)
-        masked = masked_copy(model, layout, masks)
-        assert error(compact(masked, layout, masks), masked, pictures()) <= EXACT
+        assert both(masked_copy(model, layout, masks), layout, masks, pictures()) <= EXACT
 
 
 @pytest.mark.parametrize("written", COUNTS_SOMETHING_ELSE)
@@ -195,5 +190,4 @@ def test_other_sizes_in_arithmetic_refuse_nothing(written: str) -> None:
     assert layout.layer("first").is_removable_output
     for seed in range(5):
         masks = drawn(layout, seed)
-        masked = masked_copy(model, layout, masks)
-        assert error(compact(masked, layout, masks), masked, pictures()) <= EXACT
+        assert both(masked_copy(model, layout, masks), layout, masks, pictures()) <= EXACT

@@ -54,9 +54,9 @@ def show_command(
         found = ["models"]
     elif name.startswith("imagefolder:"):
         found = ["datasets"]
-    if dataset is not None and "models" not in found:
-        raise UsageError(f"--dataset says what a model is built for, and {name!r} is no model")
     if dataset is not None:
+        if "models" not in found:
+            raise UsageError(f"--dataset says what a model is built for, and {name!r} is no model")
         found = ["models"]
     if found:
         facts = [_about(registry, kind, name, dataset) for kind in found]
