@@ -99,7 +99,11 @@ def list_(kind: str, plugins: tuple[Path, ...], as_json: bool) -> None:
 def show(
     name: str, dataset: str | None, results: Path | None, plugins: tuple[Path, ...], as_json: bool
 ) -> None:
-    """Show a method, model, data set or suite, or a trial by the beginning of its id."""
+    """Show a method, model, data set or suite, or a trial by the beginning of its id.
+
+    A name that is of two kinds, as a method and a suite may be, is shown for both; --json then
+    gives a list.
+    """
     from bench.commands.look import show_command
 
     show_command(name, dataset, results, plugins, as_json)

@@ -138,7 +138,8 @@ def _cpu_name() -> str:
 
 def options(description: str | None, rounds: int) -> argparse.ArgumentParser:
     """Return a parser with the options that all scripts share."""
-    parser = argparse.ArgumentParser(description=description)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=layout)
     parser.add_argument("--rounds", type=int, default=rounds, help="[default: %(default)s]")
     parser.add_argument(
         "--warm-up", type=int, default=1, metavar="N",

@@ -88,20 +88,21 @@ def _figure(chart: Drawing, picture: bytes) -> _Figure:
 
 
 def _asked(loaded: Loaded) -> list[tuple[str, str]]:
-    """What was run, from what was found."""
+    """What was run, from what was found; nothing of targets where no trial had one."""
     runs = loaded.runs
     methods = runs.loc[runs["role"] == "method", "label"]
     controls = runs.loc[runs["role"] != "method", "method"]
     counts = [f"{len(runs)} finished"]
     counts += [f"{len(loaded.failures)} failed"] if loaded.failures else []
     counts += [f"{loaded.unfinished} not run yet"] if loaded.unfinished else []
-    return [
+    facts = [
         ("Trials", ", ".join(counts)),
         ("Methods", _distinct(methods)),
         ("Controls", _distinct(controls) or "none"),
         *[(title, _distinct(runs[column])) for title, column in _ASKED],
         ("Recipe", "; ".join(sorted(map(changes, set(runs["recipe"]))))),
     ]
+    return [(title, text) for title, text in facts if text]
 
 
 def _distinct(values: "pd.Series[Any]") -> str:

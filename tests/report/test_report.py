@@ -198,6 +198,21 @@ def test_page_loads_nothing_and_has_plotly_once(maker: Maker, tmp_path: Path) ->
     assert any("failed: 1 trial" in w for w in report.warnings)
 
 
+def test_page_names_targets_where_there_are_any(tmp_path: Path) -> None:
+    def facts() -> dict[str, str]:
+        write_report([maker.results], tmp_path / "out", ("html",))
+        page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        return dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", page.partition("</dl>")[0]))
+
+    maker = Maker(tmp_path / "r")
+    maker.trial(98.0, method="edropout", compression=2.0)  # at a rate of its own
+    assert "Targets (compression)" not in facts()
+    for target in (2.0, 8.0):
+        maker.trial(97.0, method="magnitude", target=target)
+    assert facts()["Targets (compression)"] == "2, 8"
+    assert facts()["Methods"] == "edropout, magnitude"
+
+
 def test_smoke_is_loud_in_every_artefact(tmp_path: Path) -> None:
     maker = fill(Maker(tmp_path / "r", budget="smoke"))
     report = write_report([maker.results], tmp_path / "out", FORMATS)
