@@ -1,5 +1,6 @@
 """The command line: `bench run`, `bench report` and the rest. Nothing heavy is imported here."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -218,8 +219,20 @@ def verify(names: tuple[str, ...], data_dir: Path, plugins: tuple[Path, ...]) ->
     sys.exit(verify_command(names, data_dir, plugins))
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as schedulers send it before they kill: to be taken as Ctrl-C is."""
+
+
+def _terminate(*_: Any) -> None:
+    raise _Terminated
+
+
 def main() -> None:
-    """Run the command line and exit: 0 good, 1 a trial failed, 2 usage, 130 interrupted."""
+    """Run the command line and exit.
+
+    0 is good, 1 a failed trial, 2 a wrong request, 130 Ctrl-C and 143 SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -228,9 +241,10 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
         click.echo("Interrupted; run the same command again to go on from here.", err=True)
-        sys.exit(130)
+        first = error.__cause__ or error  # click turns Ctrl-C into an abort
+        sys.exit(143 if isinstance(first, _Terminated) else 130)
     except BenchError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)

@@ -119,7 +119,10 @@ def is_gone(group: int, seconds: float = 10) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_stops_a_run_at_once_and_leaves_no_process(tmp_path: Path, jobs: str) -> None:
+@pytest.mark.parametrize(("asked", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_a_run_at_once_and_leaves_no_process(
+    tmp_path: Path, jobs: str, asked: signal.Signals, code: int
+) -> None:
     command = [sys.executable, "-P", "-m", "bench", "run", "--methods", "magnitude", "--seeds", "0-9",
                "--set", "recipe.epochs=200", "--out", str(tmp_path / "r"), "--jobs", jobs,
                "--progress", "plain"]  # fmt: skip
@@ -132,12 +135,13 @@ def test_ctrl_c_stops_a_run_at_once_and_leaves_no_process(tmp_path: Path, jobs: 
         assert process.stderr is not None
         process.stderr.readline()
         time.sleep(12)  # workers are up and training
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, asked)
         started = time.monotonic()
         _, err = process.communicate(timeout=60)
         assert time.monotonic() - started < 30
-        assert process.returncode == 130
-        assert "run the same command again" in err
+        assert process.returncode == code
+        assert err.endswith("Interrupted; run the same command again to go on from here.\n")
+        assert "Warning" not in err
         assert is_gone(process.pid)
     finally:
         if process.poll() is None:
