@@ -13,6 +13,7 @@ from bench.registry import Registry
 
 if TYPE_CHECKING:
     from bench.runner import Settings
+    from bench.spec import TrialSpec
 
 PHASES_CAP_BYTES = 20 * 2**30
 
@@ -70,7 +71,9 @@ def run_command(**given: Any) -> int:
     results.create()
     todo = what_is_left(plan, results, registry, flags.retry_failed, flags.rerun_changed)
     _tell(*plan.notes, *todo.warnings)
-    _check_data(registry, plan, todo, flags.data_dir)
+    left = [plan.trials[i] for chain in todo.chains for i in chain.trials]
+    _check_data(registry, left, flags.data_dir)
+    _fetch_weights(left)
     results.add_to_plan(plan.trials)
     if todo.trials == 0:
         return _nothing_to_do(todo, results.folder, flags.as_json)
@@ -139,12 +142,11 @@ def _given(wanted: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in flags.items() if v not in (None, [])}
 
 
-def _check_data(registry: Registry, plan: Any, todo: Any, data_dir: Path) -> None:
+def _check_data(registry: Registry, left: list["TrialSpec"], data_dir: Path) -> None:
     """Read every data set that will be needed, so that a missing one stops nothing half-way."""
     from bench.data import check_images
 
-    left = {i for chain in todo.chains for i in chain.trials}
-    for name in sorted({plan.trials[i].dataset for i in left}):
+    for name in sorted({spec.dataset for spec in left}):
         dataset = registry.dataset(name)
         try:
             split = dataset.load(data_dir)
@@ -156,6 +158,16 @@ def _check_data(registry: Registry, plan: Any, todo: Any, data_dir: Path) -> Non
             raise
         except Exception as error:  # a user's data set may fail in any way
             raise UsageError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _fetch_weights(left: list["TrialSpec"]) -> None:
+    """Download published weights before a worker starts: once, and a failure stops no trial."""
+    from bench import pretrained
+
+    wanted = {(spec.model, spec.weights) for spec in left if spec.weights}
+    for model, weights in sorted(wanted):
+        if not weights.startswith("sha256:"):  # those are a file's, which the plan has read
+            pretrained.load(model, weights, None)
 
 
 def _dry_run(plan: Any, results: Any, as_json: bool) -> int:
