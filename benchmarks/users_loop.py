@@ -98,7 +98,8 @@ def top1(model: nn.Module, batches: Any) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", choices=NETWORKS, required=True)
     parser.add_argument("--seeds", type=int, default=6)
