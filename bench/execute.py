@@ -175,9 +175,9 @@ def _weights(bench: Bench, spec: TrialSpec, network: nn.Module, layout: Layout) 
     """The weights that the trial's network starts from, if they were given."""
     if spec.weights is None:
         return None
-    if spec.weights.startswith("sha256:") and bench.weights_file is None:
+    file = bench.weights_file if pretrained.is_of_a_file(spec.weights) else None
+    if file is None and pretrained.is_of_a_file(spec.weights):
         raise TrialFailed(f"its weights ({spec.weights}) are not given; add --weights FILE")
-    file = bench.weights_file if spec.weights.startswith("sha256:") else None
     tensors = pretrained.load(spec.model, spec.weights, file)
     what = f"the weights {spec.weights} do not fit {spec.model}"
     return pretrained.fitted(tensors, network, layout, what)

@@ -11,7 +11,7 @@ from bench.layout import Coupling, Layout
 from bench.method import Fixture, Method
 from bench.network import about
 from bench.options import grid, method_of, non_default, recipe_of
-from bench.pretrained import check_file, identity_of
+from bench.pretrained import check_file, identity_of, is_of_a_file
 from bench.recipe import PROTOCOL_VERSION, Budget, Recipe
 from bench.registry import Registry
 from bench.request import DEFAULT_MODELS, Request, parse_seeds, parse_targets
@@ -227,7 +227,7 @@ class _Checker:
         if request.weights is None:
             return None
         identity = identity_of(model, request.weights)
-        if identity.startswith("sha256:"):
+        if is_of_a_file(identity):
             network, layout = build(self.registry, model, self.registry.dataset(dataset), seed=0)
             check_file(Path(request.weights), network, layout, model)
         return identity

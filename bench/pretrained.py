@@ -16,6 +16,7 @@ from bench.errors import UsageError
 from bench.layout import Layout
 
 TORCHVISION = "torchvision:"
+_OF_A_FILE = "sha256:"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def identity_of(model: str, given: str) -> str:
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise UsageError(f"--weights {given}: there is no such file")
-        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+        return f"{_OF_A_FILE}{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
     if path.exists() or path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
         raise UsageError(
             f"--weights {given}: only safetensors files are read, because a pickle can run anything; "
@@ -60,6 +61,11 @@ def identity_of(model: str, given: str) -> str:
     from bench.models import _torchvision
 
     return _torchvision.weights_of(model.removeprefix(TORCHVISION), given)[0]
+
+
+def is_of_a_file(identity: str) -> bool:
+    """Whether an identity stands for a file's content, not for published weights."""
+    return identity.startswith(_OF_A_FILE)
 
 
 def load(model: str, identity: str, file: Path | None) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -51,3 +53,25 @@ def make_trial(tmp_path: Path) -> MakeTrial:
         return Trial(model, layout, setting)
 
     return make
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """No network for torch's hub; what it wanted to download is in the list."""
+    addresses: list[str] = []
+
+    def refuse(url: str, *args: Any, **more: Any) -> None:
+        addresses.append(url)
+        raise URLError("no network here")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    return addresses
+
+
+@pytest.fixture
+def hub(tmp_path: Path, tried: list[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty hub cache, and no network."""
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    return folder

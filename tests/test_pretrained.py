@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -309,20 +308,6 @@ def test_networks_with_auxiliary_heads_put_out_one_tensor(name: str) -> None:
     cross_entropy(out, torch.tensor([0, 1])).backward()
     assert all(p.grad is not None for p in model.parameters())
     assert not any(k.lower().startswith("aux") for k in model.state_dict())
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty hub cache, and no network."""
-
-    def refuse(*args: Any, **more: Any) -> None:
-        raise URLError("no network here")
-
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    return folder
 
 
 def cached(hub: Path, name: str, state: State) -> None:

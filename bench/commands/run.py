@@ -166,7 +166,7 @@ def _fetch_weights(left: list["TrialSpec"]) -> None:
 
     wanted = {(spec.model, spec.weights) for spec in left if spec.weights}
     for model, weights in sorted(wanted):
-        if not weights.startswith("sha256:"):  # those are a file's, which the plan has read
+        if not pretrained.is_of_a_file(weights):  # a file was read with the plan
             pretrained.load(model, weights, None)
 
 

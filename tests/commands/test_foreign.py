@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -235,17 +234,10 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert not list(tmp_path.glob("mine/trials/*"))
 
 
+@pytest.mark.usefixtures("hub")
 def test_a_download_that_fails_stops_a_run_before_its_trials(
-    foreign: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    foreign: Bench, tmp_path: Path, tried: list[str]
 ) -> None:
-    tried = []
-
-    def refuse(url: str, *args: Any, **more: Any) -> None:
-        tried.append(url)
-        raise URLError("no network here")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     shell = foreign("run", "--methods", "dense,magnitude", "--models", "torchvision:squeezenet1_1",
                     "--weights", "DEFAULT", "--datasets", "imagefolder:photos", *COMMON,
                     "--out", "mine")  # fmt: skip
