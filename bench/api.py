@@ -1,8 +1,6 @@
 """All that a plug-in may import: the contract between the harness and its methods, models and data."""
 
-from bench.callback import Callback
-from bench.counting import reconnected
-from bench.data import (
+from bench.data.batches import (
     Dataset,
     ImageFiles,
     Images,
@@ -13,6 +11,8 @@ from bench.data import (
     stratified,
     with_validation,
 )
+from bench.data.metrics import TASKS
+from bench.data.tasks import AUTOENCODER, REGRESSION, Evaluation
 from bench.errors import (
     BenchError,
     DataDamaged,
@@ -21,19 +21,19 @@ from bench.errors import (
     UnknownName,
     UsageError,
 )
-from bench.gates import Gates, scoring
-from bench.layout import Layer, Layout, Site
-from bench.masks import Masks, Scope, Scores
-from bench.method import Control, Fixture, Level, Method, Rate, Retrain, Score, Start
-from bench.modes import evaluating
-from bench.network import network
-from bench.quality import TASKS
-from bench.recipe import Recipe
+from bench.graph.count import reconnected
+from bench.graph.modes import evaluating
+from bench.graph.structure import Layer, Layout, Site
+from bench.pruning.gates import Gates, scoring
+from bench.pruning.masks import Masks, Scope, Scores
 from bench.seeds import generator
-from bench.setting import Reference, State
-from bench.states import validated_with
-from bench.task import AUTOENCODER, REGRESSION, Evaluation
-from bench.trial import Trial
+from bench.training.callback import Callback
+from bench.training.method import Control, Fixture, Level, Method, Rate, Retrain, Score, Start
+from bench.training.network import network
+from bench.training.recipe import Recipe
+from bench.training.setting import Reference, State
+from bench.training.states import validated_with
+from bench.training.trial import Trial
 
 __all__ = [
     "AUTOENCODER",

@@ -22,8 +22,8 @@ from torchvision import transforms
 from torchvision.datasets import CIFAR10, FashionMNIST
 
 from bench.api import Dataset, Images, Split
-from bench.augment import Augment
-from bench.data import Part
+from bench.data.augment import Augment
+from bench.data.batches import Part
 
 WORKERS = (0, 2)
 SEED = 0

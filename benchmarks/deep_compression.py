@@ -22,8 +22,8 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from bench.codec import Shared, decode, encode
-from bench.codec.huffman import canonical_codes, code_lengths
+from bench.measure.codec import Shared, decode, encode
+from bench.measure.codec.huffman import canonical_codes, code_lengths
 from bench.methods._kmeans import TO_THE_END, first_centroids, kmeans
 
 SEED = 0

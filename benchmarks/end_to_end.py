@@ -24,10 +24,10 @@ import numpy as np
 from findings import Bound, Report, measured, options, run_script, settings_of
 from interleaved import CHILDREN_WALL, Variant
 
-from bench.network import about
-from bench.recipe import Recipe
-from bench.records import Results
-from bench.registry import Registry
+from bench.plan.registry import Registry
+from bench.store.results import Results
+from bench.training.network import about
+from bench.training.recipe import Recipe
 
 HERE = Path(__file__).resolve().parent
 FASTER_AT_LEAST = {"lenet-300-100": 4.0, "lenet-5": 1.7}

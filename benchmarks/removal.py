@@ -19,16 +19,16 @@ import torch
 from findings import machine
 from torch import nn
 
-from bench import latency
-from bench.gates import apply_hard
-from bench.layout import Coupling, Layout
-from bench.masks import Masks
+from bench.graph.structure import Coupling, Layout
+from bench.graph.trace import layout_of
+from bench.graph.verify import multiply_adds, removed
+from bench.measure import latency
 from bench.methods.fpgm import distance_sums
 from bench.models.resnet import resnet_18
 from bench.models.vgg import vgg_16_bn
-from bench.removal import multiply_adds, removed
+from bench.pruning.gates import apply_hard
+from bench.pruning.masks import Masks
 from bench.seeds import generator
-from bench.sites import layout_of
 
 SHAPE = (3, 32, 32)
 CPU = torch.device("cpu")

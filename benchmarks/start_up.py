@@ -70,11 +70,11 @@ def fill(folder: Path, seeds: int) -> int:
     sys.path.insert(0, str(ROOT / "tests" / "report"))
     from made_up_results import Maker, put  # type: ignore[import-not-found]
 
-    from bench.execute import sources
-    from bench.plan import make_plan
-    from bench.registry import Registry
-    from bench.request import Request
-    from bench.spec import TrialSpec
+    from bench.plan.expand import make_plan
+    from bench.plan.registry import Registry
+    from bench.plan.request import Request
+    from bench.store.spec import TrialSpec
+    from bench.sweep.execute import sources
 
     registry = Registry()
     asked = Request(methods=METHODS, models=MODELS, datasets=DATASETS, targets=TARGETS,

@@ -25,20 +25,20 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bench.api import Dataset, Images, Split
-from bench.data import Part
-from bench.environment import matmul_precision
-from bench.gates import HardMask
-from bench.job import Job
-from bench.masks import Masks
-from bench.phases import PhaseStore
-from bench.recipe import Recipe
-from bench.registry import Registry
-from bench.resuming import trained
+from bench.data.batches import Part
+from bench.plan.fixture import build
+from bench.plan.registry import Registry
+from bench.pruning.gates import HardMask
+from bench.pruning.masks import Masks
 from bench.seeds import generator
-from bench.setting import Setting
-from bench.trainer import load_model
-from bench.trial import Trial
-from bench.workbench import build
+from bench.store.phase_cache import PhaseStore
+from bench.sweep.machine import matmul_precision
+from bench.training.job import Job
+from bench.training.loop import load_model
+from bench.training.recipe import Recipe
+from bench.training.resuming import trained
+from bench.training.setting import Setting
+from bench.training.trial import Trial
 
 SEED = 0
 OURS, OURS_MASKED = "our trainer", "our trainer, half masked"

@@ -10,13 +10,13 @@ import torch
 from small_networks import Blobs, MakeTrial, small_mlp
 from torch import nn
 
-from bench.data import Part
-from bench.environment import matmul_precision
-from bench.phases import PhaseStore
-from bench.recipe import Recipe
-from bench.setting import Setting
-from bench.sites import layout_of
-from bench.trial import Trial
+from bench.data.batches import Part
+from bench.graph.trace import layout_of
+from bench.store.phase_cache import PhaseStore
+from bench.sweep.machine import matmul_precision
+from bench.training.recipe import Recipe
+from bench.training.setting import Setting
+from bench.training.trial import Trial
 
 
 @pytest.fixture(autouse=True, scope="session")

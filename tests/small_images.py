@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bench.augment import Augment
-from bench.data import Dataset, ImageFiles, Images, Part
+from bench.data.augment import Augment
+from bench.data.batches import Dataset, ImageFiles, Images, Part
 
 CPU = torch.device("cpu")
 

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from bench.data import Dataset, Images, Split
-from bench.trial import Trial
+from bench.data.batches import Dataset, Images, Split
+from bench.training.trial import Trial
 
 MakeTrial = Callable[..., Trial]
 
@@ -67,3 +68,27 @@ def randomise_norms(model: nn.Module, seed: int = 0) -> None:
             module.running_var.copy_(torch.rand(shape, generator=g) + 0.5)
             module.weight.data.copy_(torch.randn(shape, generator=g))
             module.bias.data.copy_(torch.randn(shape, generator=g))
+
+
+class Residual(nn.Module):
+    """A stream that branches are added to and joined with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.deep, self.deep_norm = nn.Conv2d(6, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.side = nn.Conv2d(6, 4, 1)
+        self.last, self.head = nn.Conv2d(10, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(x)))
+        x = F.relu(self.deep_norm(self.deep(x)) + x)
+        x = torch.cat([x, F.relu(self.side(x))], 1)
+        return self.head(F.relu(self.last(x)).mean([2, 3]))
+
+
+def lenet() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.MaxPool2d(2), nn.Conv2d(6, 16, 2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 4),
+    )  # fmt: skip

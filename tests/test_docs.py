@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.report import columns, differences
+from bench.report import columns, statistics
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -26,5 +26,5 @@ def test_every_column_of_the_tables_is_defined() -> None:
     named = set(re.findall(r"`([a-z0-9_]+)`", text))
     runs = {*columns.IDENTITY, *columns.METRICS, *columns.FILE, *columns.MACHINE_COST}
     runs |= {name for name in columns.LATENCY if not name.endswith("_batch32")}
-    differs = {f"difference_{name}" for name in differences.COLUMNS}
+    differs = {f"difference_{name}" for name in statistics.COLUMNS}
     assert not (runs | differs) - named

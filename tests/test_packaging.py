@@ -53,7 +53,7 @@ def test_a_wheel_holds_everything_and_runs_a_suite_elsewhere(tmp_path: Path) -> 
         archive.extractall(site)
     # The libraries come from where the tests run; bench itself only from the wheel.
     outer = next(p for p in sys.path if p.endswith("site-packages"))
-    code = f"import sys; sys.path.append({outer!r}); from bench.cli import main; main()"
+    code = f"import sys; sys.path.append({outer!r}); from bench.cli.main import main; main()"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     work = tmp_path / "work"
     work.mkdir()
@@ -104,7 +104,7 @@ def test_light_commands_import_neither_torch_nor_pandas(
 def test_completion_offers_names_and_keeps_what_was_typed() -> None:
     environment = {**os.environ, "_BENCH_COMPLETE": "bash_complete", "COMP_CWORD": "3",
                    "COMP_WORDS": "bench run --methods dense,dr"}  # fmt: skip
-    code = "from bench.cli import cli; cli(prog_name='bench')"
+    code = "from bench.cli.main import cli; cli(prog_name='bench')"
     done = run(sys.executable, "-X", "importtime", "-c", code, env=environment)
     assert "dense,dropnet" in done.stdout
     assert " torch\n" not in done.stderr

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bench.report.evidence import Curve
 from bench.report.intervals import half_width
-from bench.report.numbers import Middle
+from bench.report.tables.numbers import Middle
 
 
 def middles_of(

@@ -29,7 +29,7 @@ def checklist(runs: pd.DataFrame) -> list[Item]:
     """Check every point.
 
     Args:
-        runs: one row per finished trial, as `bench.report.table.load` gives it.
+        runs: one row per finished trial, as `bench.report.load.load` gives it.
     """
     return [Item(question, *check(runs)) for question, check in _CHECKS.items()]
 

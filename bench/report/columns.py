@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.quality import TASKS, Qualities
+from bench.data.metrics import TASKS, Qualities
 
 QUALITY = tuple(dict.fromkeys(c for task in TASKS.values() for c in task.columns))
 _VALIDATION = tuple(dict.fromkeys(task.validation for task in TASKS.values()))

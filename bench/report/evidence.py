@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.records import TrialFolder, file_digest
+from bench.store.results import TrialFolder, file_digest
 
 if TYPE_CHECKING:
     import numpy as np

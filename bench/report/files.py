@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.appearing import whole_file
+from bench.store.atomic import whole_file
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

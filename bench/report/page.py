@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.definitions import definitions_for
-from bench.report.figures import Drawing
-from bench.report.interactive import plotly_of
-from bench.report.reconstructions import Reconstructions
-from bench.report.rows import Block
+from bench.report.figures.draw import Drawing
+from bench.report.figures.interactive import plotly_of
+from bench.report.figures.reconstructions import Reconstructions
+from bench.report.load import SMOKE, Environment, Loaded
 from bench.report.summary import changes
-from bench.report.table import SMOKE, Environment, Loaded
+from bench.report.tables.definitions import definitions_for
+from bench.report.tables.rows import Block
 
 TEMPLATE = Path(__file__).with_name("page.html")
 _ASKED = (

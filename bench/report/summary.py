@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench.quality import TASKS, Qualities
+from bench.data.metrics import TASKS, Qualities
 from bench.report.columns import numbers_of, tasks_of
-from bench.report.differences import COLUMNS as DIFFERENCE
-from bench.report.differences import differences
 from bench.report.intervals import half_width
+from bench.report.statistics import COLUMNS as DIFFERENCE
+from bench.report.statistics import differences
 
 _KEYS = (
     "group", "setting", "label", "method", "options", "method_version", "role",
@@ -56,7 +56,7 @@ def summarise(runs: pd.DataFrame, baseline: str = "random") -> pd.DataFrame:
     """Return one row per group of trials that differ in nothing but the seed.
 
     Args:
-        runs: of `bench.report.table.load`.
+        runs: of `bench.report.load.load`.
         baseline: `random` takes each difference against the row's own random control; the label
             of a method against that method on the same network, data and seed, and at the same
             target where it has one.

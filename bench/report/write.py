@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UnknownName, UsageError
-from bench.records import Results
-from bench.report.charts import charts_of
 from bench.report.checklist import checklist
 from bench.report.checklist import text_of as checklist_text
-from bench.report.curves import curve_charts_of
-from bench.report.figures import Drawing, drawn
+from bench.report.figures.charts import charts_of
+from bench.report.figures.curves import curve_charts_of
+from bench.report.figures.draw import Drawing, drawn
+from bench.report.figures.reconstructions import reconstructions_of
 from bench.report.files import write_bytes, write_csv, write_text
-from bench.report.reconstructions import reconstructions_of
-from bench.report.rows import Block, block_of
+from bench.report.load import Loaded, load
 from bench.report.summary import Setting, settings, summarise
-from bench.report.table import Loaded, load
-from bench.report.text import markdown_of, tex_of
+from bench.report.tables.rows import Block, block_of
+from bench.report.tables.text import markdown_of, tex_of
+from bench.store.results import Results
 
 FORMATS = ("csv", "md", "tex", "png", "svg", "pdf", "html")
 PICTURES = ("png", "svg", "pdf")

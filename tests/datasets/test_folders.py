@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_images import CPU, write_image
 
-from bench.data import ImageFiles, Part, Split
+from bench.data.batches import ImageFiles, Part, Split
 from bench.datasets.folder import ImageFolder
 from bench.datasets.imagenet import Imagenet, Imagenette, TinyImagenet
 from bench.errors import BenchError, DataDamaged, DataMissing, UsageError
@@ -250,7 +250,7 @@ def test_too_few_images_for_a_tenth_are_refused(tmp_path: Path) -> None:
 
 
 def test_it_has_no_name_that_a_list_would_show() -> None:
-    from bench.listing import shipped
+    from bench.plan.plugins import shipped
 
     names = [entry.name for entry in shipped("datasets")]
     assert len(names) == len(set(names))

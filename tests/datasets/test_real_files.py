@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.augment import Augment
-from bench.data import Dataset, ImageFiles, Images, Part, check_images
+from bench.data.augment import Augment
+from bench.data.batches import Dataset, ImageFiles, Images, Part, check_images
 from bench.datasets.cifar import Cifar10
 from bench.datasets.flowers import Flowers, FlowersOfficial
 from bench.datasets.folder import ImageFolder

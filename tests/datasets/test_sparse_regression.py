@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.augment import Augment
-from bench.data import Dataset, Images, Part, check_images, shrink_for_smoke
+from bench.data.augment import Augment
+from bench.data.batches import Dataset, Images, Part, check_images, shrink_for_smoke
+from bench.data.tasks import AUTOENCODER, REGRESSION
 from bench.datasets.embedded import Mnist5k, Mnist5kPixels
 from bench.datasets.mnist import FashionPixels, MnistPixels
 from bench.datasets.sparse_regression import NoisyRegression, SparseRegression
 from bench.errors import DataDamaged
-from bench.evaluation import outputs_of
-from bench.measure import live, support
-from bench.registry import Registry
-from bench.sites import layout_of
-from bench.task import AUTOENCODER, REGRESSION
+from bench.graph.trace import layout_of
+from bench.measure.sizes import live, support
+from bench.plan.registry import Registry
+from bench.training.evaluation import outputs_of
 
 CPU = torch.device("cpu")
 NOWHERE = Path("/nowhere")

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from bench.api import Masks, Trial
+from bench.graph.trace import layout_of
 from bench.seeds import generator
-from bench.sites import layout_of
 
 few = settings(
     max_examples=20, deadline=None, derandomize=True, database=None,

@@ -7,7 +7,7 @@ import torch
 from small_networks import MakeTrial, small_conv, small_mlp
 from torch import nn
 
-from bench.registry import Registry
+from bench.plan.registry import Registry
 
 REGISTRY = Registry()
 # Three epochs of the default penalty leave nothing small enough.

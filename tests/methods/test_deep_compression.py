@@ -16,14 +16,14 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from bench.api import Trial
-from bench.codec import decode
-from bench.compressed import through_files
-from bench.gates import apply_hard
+from bench.measure.codec import decode
+from bench.measure.file_size import through_files
 from bench.methods._sharing import SharedTraining, clustered, share
 from bench.methods.deep_compression import DeepCompression
 from bench.methods.magnitude import Magnitude
-from bench.registry import Registry
-from bench.setting import Reference
+from bench.plan.registry import Registry
+from bench.pruning.gates import apply_hard
+from bench.training.setting import Reference
 
 # One batch an epoch, one rate, strong decay to be left out.
 BARE: dict[str, Any] = {"batch_size": 192, "schedule": "constant", "weight_decay": 0.1}

@@ -13,12 +13,12 @@ from small_networks import Blobs, MakeTrial, randomise_norms, small_conv, small_
 from torch import Tensor, nn
 
 from bench.api import Callback, Images, Masks, Scope, State, Trial
-from bench.data import Part
-from bench.job import Job
+from bench.data.batches import Part
+from bench.graph.trace import layout_of
 from bench.methods.dropnet import DropNet, mean_activation
 from bench.seeds import generator
-from bench.sites import layout_of
-from bench.trainer import Training
+from bench.training.job import Job
+from bench.training.loop import Training
 
 WIDTHS = {"conv1": 64, "conv2": 64, "conv3": 128, "conv4": 128}
 # Kept counts of the released cache, drop 0.2.

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.api import Trial, TrialFailed, UsageError
-from bench.environment import Machine
-from bench.evaluation import evaluate
-from bench.execute import execute
 from bench.methods.dropneuron import DropNeuron, in_groups, out_groups
 from bench.methods.l1 import L1
-from bench.plan import make_plan
-from bench.records import Results
-from bench.registry import Registry
-from bench.request import requests
-from bench.workbench import Bench
+from bench.plan.expand import make_plan
+from bench.plan.registry import Registry
+from bench.plan.request import requests
+from bench.store.results import Results
+from bench.sweep.context import Bench
+from bench.sweep.execute import execute
+from bench.sweep.machine import Machine
+from bench.training.evaluation import evaluate
 
 # -- the penalty in a training ---------------------------------------------------------------------
 

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.api import Callback, Fixture, Recipe, Trial
-from bench.data import Part
+from bench.data.batches import Part
 from bench.datasets.embedded import Mnist5k
+from bench.graph.trace import layout_of
 from bench.methods import _population as evolve
 from bench.methods import edropout
 from bench.methods._population import Operator
 from bench.methods.edropout import EDropout, Evolution
 from bench.models.lenet import lenet_300_100
-from bench.network import about
-from bench.sites import layout_of
+from bench.training.network import about
 
 # Where each unit of `small_conv` stands in a state, and what belongs to it, spelled out by hand.
 PLACES = {"conv1": range(0, 6), "conv2": range(6, 14), "input:fc1": range(14, 46)}

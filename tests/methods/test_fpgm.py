@@ -13,12 +13,12 @@ from torch.ao.pruning._experimental.pruner import FPGMPruner
 from torch.nn import functional as F
 
 from bench.api import Method
-from bench.counting import count
-from bench.masks import Masks
+from bench.graph.count import count
+from bench.graph.trace import layout_of
 from bench.methods.fpgm import Fpgm, distance_sums
 from bench.methods.l1_filter import L1Filter
+from bench.pruning.masks import Masks
 from bench.seeds import generator
-from bench.sites import layout_of
 
 
 def rows(*values: float) -> Tensor:

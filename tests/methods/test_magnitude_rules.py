@@ -14,13 +14,13 @@ from small_networks import MakeTrial, small_conv
 from torch import Tensor
 
 from bench.api import TrialFailed, UsageError
-from bench.cli import main
+from bench.cli.main import main
 from bench.methods._sensitivity import HAN, SCANNED, scan, tolerated
 from bench.methods.magnitude import Magnitude
-from bench.plan import make_plan
-from bench.registry import Registry
-from bench.request import Request
-from bench.setting import Reference
+from bench.plan.expand import make_plan
+from bench.plan.registry import Registry
+from bench.plan.request import Request
+from bench.training.setting import Reference
 
 # -- the scan --------------------------------------------------------------------------------------
 

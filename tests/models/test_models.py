@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from bench.graph.trace import layout_of
 from bench.models import dropnet, lenet
-from bench.network import about
-from bench.sites import layout_of
+from bench.training.network import about
 
 Build = Callable[..., nn.Module]
 MNIST = (1, 28, 28)

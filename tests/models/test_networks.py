@@ -23,7 +23,7 @@ from bench.models import (
     squeezenet,
     vgg,
 )
-from bench.network import About, about
+from bench.training.network import About, about
 
 Build = Callable[..., nn.Module]
 FAMILIES = [

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from bench.records import Results, file_digest, sealed
 from bench.report.evidence import Examples
+from bench.report.load import load
 from bench.report.summary import summarise
-from bench.report.table import load
-from bench.spec import SCHEMA, TrialSpec
+from bench.store.results import Results, file_digest, sealed
+from bench.store.spec import SCHEMA, TrialSpec
 
 HOSTILE = '<script>alert(1)</script>|**x**&"$\\mathrm{'
 

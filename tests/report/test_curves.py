@@ -20,15 +20,15 @@ from made_up_results import (
 )
 from scipy import stats
 
-from bench.report import palette
-from bench.report.charts import charts_of
-from bench.report.curves import CurveChart, curve_charts_of
-from bench.report.figures import drawn, figure_of
-from bench.report.interactive import plotly_of
-from bench.report.panels import MARK_GID
-from bench.report.reconstructions import Reconstructions, reconstructions_of
+from bench.report.figures import palette
+from bench.report.figures.charts import charts_of
+from bench.report.figures.curves import CurveChart, curve_charts_of
+from bench.report.figures.draw import drawn, figure_of
+from bench.report.figures.interactive import plotly_of
+from bench.report.figures.panels import MARK_GID
+from bench.report.figures.reconstructions import Reconstructions, reconstructions_of
+from bench.report.load import SMOKE, load
 from bench.report.summary import settings, summarise
-from bench.report.table import SMOKE, load
 from bench.report.write import write_report
 
 METHODS = [*LABELS, ("dropneuron", "dropneuron"), ("l1", "l1")]

@@ -10,15 +10,15 @@ from xml.etree import ElementTree
 import pytest
 from made_up_results import HOSTILE, LABELS, Maker, fill, summary_of
 
-from bench.report import palette
-from bench.report.charts import charts_of
-from bench.report.differences import INDISTINCT
-from bench.report.interactive import plotly_of
-from bench.report.numbers import decimals
-from bench.report.rows import block_of
+from bench.report.figures import palette
+from bench.report.figures.charts import charts_of
+from bench.report.figures.interactive import plotly_of
+from bench.report.load import SMOKE
+from bench.report.statistics import INDISTINCT
 from bench.report.summary import settings
-from bench.report.table import SMOKE
-from bench.report.text import markdown_escaped, markdown_of, tex_escaped
+from bench.report.tables.numbers import decimals
+from bench.report.tables.rows import block_of
+from bench.report.tables.text import markdown_escaped, markdown_of, tex_escaped
 from bench.report.write import FORMATS, end_table, write_report
 
 # -- tables ----------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_smoke_is_loud_in_every_artefact(tmp_path: Path) -> None:
 
 
 def test_smoke_is_written_across_figures(tmp_path: Path) -> None:
-    from bench.report.figures import figure_of
+    from bench.report.figures.draw import figure_of
 
     maker = fill(Maker(tmp_path / "r", budget="smoke"))
     chart = charts_of(settings(summary_of(maker))[0], LABELS)[0]

@@ -19,9 +19,9 @@ from made_up_results import (
 from scipy import stats
 
 from bench.errors import UnknownName, UsageError
-from bench.report.differences import INDISTINCT, verdict
+from bench.report.load import load
+from bench.report.statistics import INDISTINCT, verdict
 from bench.report.summary import settings
-from bench.report.table import load
 from bench.report.write import end_table, write_report
 
 # -- statistics ------------------------------------------------------------------------------

@@ -1,0 +1,95 @@
+"""`bench export`: take a trial's pruned network away, for programs that know nothing of us."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from bench.cli.show_trial import find_trial, finished_record, rebuilt_trial
+from bench.errors import UnknownName, UsageError
+from bench.plan.registry import Registry
+from bench.store.atomic import whole_file
+from bench.store.results import Results, TrialFolder, newest
+
+if TYPE_CHECKING:
+    from bench.sweep.export import Exported, Form
+
+
+def export_command(
+    name: str,
+    form: "Form | Literal['dc']",
+    results: Path | None,
+    out: Path,
+    plugins: tuple[Path, ...],
+) -> None:
+    """Write a finished trial's network in a form, and say what was written."""
+    home = Results(results) if results is not None else newest()
+    folder = find_trial(name, home)
+    if folder is None:
+        raise UnknownName(f"trial in {home.folder}:", name, [t.id for t in home.trials()])
+    finished_record(folder)
+    if form == "dc":
+        _take_file(folder, out)
+        return
+    from bench.sweep import export
+
+    if form == "onnx":
+        export.need_onnx()
+    registry = Registry(plugins)
+    trial = rebuilt_trial(registry, folder)
+    if _has_changed(registry, folder, trial.spec.model):
+        click.echo(f"Note: the code of {trial.spec.model} has changed since trial {folder.id} was "
+                   "run; the network is as the code is now", err=True)  # fmt: skip
+    click.echo(f"Exporting {trial.spec.label}", err=True)
+    _tell(export.export(trial, form, out))
+
+
+def _take_file(folder: TrialFolder, out: Path) -> None:
+    """Copy the file that the trial was measured on; it is checked against its record and decoded."""
+    from bench.measure.codec import decode
+    from bench.measure.file_size import FILES
+
+    record = finished_record(folder)
+    if FILES["huffman"] not in record["files"]:
+        raise UsageError(
+            f"trial {folder.id} was not stored as a Deep Compression file, for its weights are not "
+            "shared; bench run --methods deep-compression makes such trials"
+        )
+    data = folder.file(FILES["huffman"], record).read_bytes()
+    decode(data)
+    target = out / f"{folder.id}.dc"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with whole_file(target) as part:
+            part.write_bytes(data)
+    except OSError as error:
+        raise UsageError(
+            f"The folder {out} cannot be written ({error.strerror}); --out names another one"
+        ) from error
+    m = record["metrics"]
+    click.echo(f"{target}: {len(data):,} bytes, {m['file_compression']:.1f} times fewer than the "
+               f"{m['file_bytes_dense']:,} of its numbers in float32")  # fmt: skip
+
+
+def _has_changed(registry: Registry, folder: TrialFolder, model: str) -> bool:
+    try:
+        written = json.loads((folder.path / "spec.json").read_text(encoding="utf-8"))
+        return bool(written["sources"]["model"] != registry.source_of("models", model))
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def _tell(done: "Exported") -> None:
+    click.echo(f"{done.folder}:")
+    width = max(len(name) for name in done.files)
+    for name, size in done.files.items():
+        click.echo(f"  {name:<{width}}  {size:>12,} bytes")
+    before, after = done.parameters_before, done.parameters_after
+    click.echo(f"  parameters: {before:,} before, {after:,} after")
+    if done.why_whole:
+        click.echo(f"  no unit was removed: {done.why_whole}")
+    click.echo(
+        "  loaded again, it gives the masked network's logits; largest difference "
+        f"{done.largest_difference:.2g}"
+    )

@@ -1,0 +1,268 @@
+"""Data sets, split once per data set, never per seed; and their parts, cut into batches.
+
+Whether a part lies on the device or is decoded from files, its batches are the same. The test
+images are a part of their own that no trial ever holds: only `bench.measure.sizes` is handed them.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bench.data.augment import Augment, View
+from bench.data.images import AnyImages, ImageFiles, Images, Shape
+from bench.data.splits import (
+    Split,
+    from_each_class,
+    shared_out,
+    shrink_for_smoke,
+    stratified,
+    with_validation,
+)
+from bench.data.streaming import RESIDENT_BYTES, Source, check_decodable, source_of
+from bench.data.tasks import AUTOENCODER, CLASSIFICATION, Task
+from bench.errors import DataDamaged, DataMissing, TrialFailed
+from bench.seeds import generator
+
+__all__ = [
+    "AnyImages",
+    "Dataset",
+    "ImageFiles",
+    "Images",
+    "Part",
+    "Shape",
+    "Split",
+    "check_images",
+    "from_each_class",
+    "shared_out",
+    "shrink_for_smoke",
+    "stratified",
+    "with_validation",
+]
+
+
+class Dataset(ABC):
+    """A source of images. A subclass in `datasets/` is a data set; its `name` is what users type.
+
+    Attributes:
+        shape, classes: known without any file: networks are built before data is read.
+        task: what is asked of a network; `classes` are labels, or how many numbers a regression has.
+        stored_one: what stands for 1 in the stored images: bytes go up to 255, numbers are numbers.
+        augment: what is done to training images unless the recipe says otherwise.
+        crop_share: of the side of a stored image, the centre that evaluation looks at.
+        relevant: which inputs the targets depend on, boolean (pixels,), where that is known.
+    """
+
+    name: str
+    shape: Shape
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    task: Task = CLASSIFICATION
+    stored_one: float = 255.0
+    needs_files: bool = False
+    augment: str = "none"
+    crop_share: float = 1.0
+    relevant: Tensor | None = None
+
+    def for_seed(self, seed: int) -> "Dataset":
+        """Return the data set that a trial with this seed sees: the same for all, unless it is drawn."""
+        return self
+
+    @abstractmethod
+    def load(self, root: Path) -> Split:
+        """Return the three parts, always the same ones.
+
+        Raises:
+            DataMissing: the files are not under `root`.
+            DataDamaged: they are, but are truncated or not what they should be.
+        """
+
+    def fetch(self, root: Path) -> None:
+        """Download what `load` needs, with progress and checksums; nothing by default."""
+        return
+
+    def verify(self, root: Path) -> None:
+        """Check every file under `root`, images included; raises what `load` raises."""
+        split = self.load(root)
+        for images in (split.train, split.validation, split.test):
+            if isinstance(images, ImageFiles):
+                check_decodable(images)
+
+
+def check_images(images: AnyImages, shape: Shape, classes: int, what: str) -> None:
+    """Refuse images that are not what the data set declares; files are only looked for.
+
+    Raises:
+        DataMissing: an image file is not there.
+        DataDamaged: wrong shape or type, or a label out of range.
+    """
+    if isinstance(images, ImageFiles):
+        found: tuple[int, ...] = images.shape
+        count, kind = len(images.paths), torch.uint8
+    else:
+        found, count, kind = tuple(images.x.shape[1:]), len(images.x), images.x.dtype
+    has_numbers = images.y.is_floating_point()  # a regression's targets
+    if found != shape or kind != (torch.float32 if has_numbers else torch.uint8):
+        raise DataDamaged(f"{what}: images are {kind} {found}, expected {shape}")
+    if count != len(images.y) or len(images) == 0:
+        raise DataDamaged(f"{what}: {count} images but {len(images.y)} labels")
+    if has_numbers:
+        assert isinstance(images, Images)  # files hold uint8, which was refused above
+        is_float = images.y.dtype == torch.float32 and images.y.shape[1:] == (classes,)
+        if not is_float or not bool(images.y.isfinite().all() and images.x.isfinite().all()):
+            raise DataDamaged(
+                f"{what}: samples and targets must be finite float32, {classes} targets for each"
+            )
+    elif int(images.y.min()) < 0 or int(images.y.max()) >= classes:
+        raise DataDamaged(f"{what}: a label lies outside 0-{classes - 1}")
+    missing = images.first_missing() if isinstance(images, ImageFiles) else None
+    if missing is not None:
+        raise DataMissing(f"{what}: {missing} is missing; put the file back")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a data set, ready to be cut into normalised float batches on the device.
+
+    Attributes:
+        y: labels (n,), or a regression's targets (n, numbers), on the device.
+    """
+
+    source: Source
+    y: Tensor
+    view: View
+    task: Task = CLASSIFICATION
+    size: int | None = None
+    channels_last: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        images: AnyImages,
+        dataset: Dataset,
+        size: int | None,
+        device: torch.device,
+        *,
+        resident_bytes: int = RESIDENT_BYTES,
+        workers: int | None = None,
+    ) -> "Part":
+        """Make images ready for a device.
+
+        Args:
+            size: height and width that the network wants; None: as the data set states.
+            resident_bytes: images that take less are kept on the device, others are streamed.
+            workers: processes that decode files; None: chosen by the machine. No batch depends on
+                it, nor on `resident_bytes`.
+        """
+        channels, height, width = dataset.shape
+
+        def per_channel(values: tuple[float, ...]) -> Tensor:
+            return (torch.tensor(values) * dataset.stored_one).view(1, channels, 1, 1).to(device)
+
+        window = (round(height * dataset.crop_share), round(width * dataset.crop_share))
+        view = View(
+            stored=(height, width), window=window, size=(size or height, size or width),
+            mean=per_channel(dataset.mean), std=per_channel(dataset.std),
+        )  # fmt: skip
+        wanted = None if (height, width) == (size, size) else size
+        source = source_of(images, device, resident_bytes, workers)
+        return cls(source, images.y.to(device), view, dataset.task, wanted)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def device(self) -> torch.device:
+        return self.y.device
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of images, labels and normalisation: the part's identity in a phase's key.
+
+        Of image files it takes names and sizes, not pixels. It is the same for a part that is
+        streamed.
+        """
+        sha = hashlib.sha256()
+        self.source.identify(sha, self.y)
+        for tensor in (self.view.mean, self.view.std):
+            sha.update(tensor.cpu().numpy().tobytes())
+        form = ((len(self), *self.source.shape), self.size, self.channels_last)
+        sha.update(repr(form).encode())
+        if self.view.window != self.view.stored:
+            sha.update(repr(self.view.window).encode())
+        if self.task != CLASSIFICATION:
+            sha.update(self.task.name.encode())
+        return sha.hexdigest()
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return normalised images (b, channels, height, width) and targets, as `batches` does."""
+        return next(self.batches(max(1, len(index)), index))
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cut the whole part, or the positions in `order`, into batches; the last may be short.
+
+        Targets are labels (b,), numbers (b, outputs) or, for an autoencoder, the normalised images
+        flattened (b, pixels).
+        """
+        order = torch.arange(len(self)) if order is None else order
+        chunks = torch.split(order.to(self.source.indexed_on), size)
+        sources = self.source.batches(chunks)
+        for chunk, (store, rows) in zip(chunks, sources, strict=True):
+            yield self._with_targets(self.view.plain(store, rows), chunk)
+
+    def training_batches(
+        self,
+        size: int,
+        order: Tensor,
+        augment: Augment,
+        seed: int,
+        clock: int,
+        start: int = 0,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Cut the positions in `order` into augmented batches.
+
+        What is drawn for a batch depends on the seed, the clock and the batch's number alone.
+
+        Args:
+            clock: epochs the network has been trained for.
+            start: number of the first batch to yield, when the earlier ones are done already.
+        """
+        if len(order) == 0:
+            raise TrialFailed("there are no training images; put some into the data set's folder")
+        chunks = torch.split(order.to(self.source.indexed_on), size)[start:]
+        sources = self.source.batches(chunks, self.view.margin if augment.crop else 0)
+        for step, (chunk, (store, rows)) in enumerate(zip(chunks, sources, strict=True), start):
+            if augment == Augment():
+                x = self.view.plain(store, rows)
+            else:
+                draws = generator(seed, "augment", clock, step)
+                x = self.view.augmented(store, rows, augment, draws)
+            yield self._with_targets(x, chunk)
+
+    def in_layout(self, channels_last: bool) -> "Part":
+        """Return the same part with batches in the memory layout the network wants."""
+        return replace(self, channels_last=channels_last)
+
+    def _with_targets(self, x: Tensor, chunk: Tensor) -> tuple[Tensor, Tensor]:
+        if self.task == AUTOENCODER:
+            return self._in_layout(x), x.flatten(1).clone()  # a network may change x in place
+        return self._in_layout(x), self.y.index_select(0, chunk.to(self.device))
+
+    def _in_layout(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A data set on the device."""
+
+    dataset: Dataset
+    train: Part
+    validation: Part
+    test: Part

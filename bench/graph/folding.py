@@ -1,0 +1,96 @@
+"""Layers with fewer units, and what their dead units emit: arithmetic of one module at a time."""
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from bench.graph.count import by_group
+from bench.graph.structure import Layer
+
+
+def double(value: Tensor) -> Tensor:
+    return value.detach().cpu().double()
+
+
+def is_uniform(layer: nn.Module) -> bool:
+    """Whether a constant input gives the same output everywhere: no zeros come in at the borders."""
+    if not isinstance(layer, nn.Conv2d):
+        return True
+    return layer.padding_mode != "zeros" or layer.padding in ("valid", (0, 0))
+
+
+def brought_by(layer: Layer, module: nn.Module, constant: Tensor) -> Tensor:
+    """What the dead inputs of a layer bring to each output and kernel position, float64."""
+    weight = double(module.get_parameter("weight"))
+    fed = by_group(layer, constant).expand(weight.shape[:2])
+    fed = fed.view(*fed.shape, *[1] * (weight.dim() - 2))
+    # Not 0 x NaN: what no weight reads brings nothing.
+    return torch.where(weight == 0, 0.0, weight * fed).sum(1)
+
+
+def same_everywhere(constant: Tensor) -> Tensor:
+    """Values that are met by zeros at the borders: only a zero is still the same everywhere."""
+    varies = (constant != 0) if constant.dim() == 1 else (constant != 0).flatten(1).any(1)
+    return torch.where(varies, torch.nan, torch.zeros(len(varies)).double())
+
+
+def total(brought: Tensor) -> Tensor:
+    """Sum over a kernel's positions."""
+    return brought.flatten(1).sum(1) if brought.dim() > 1 else brought
+
+
+def like(
+    layer: nn.Conv2d | nn.Linear, kernel: Tensor, offset: Tensor | None, groups: int = 1
+) -> nn.Module:
+    """A layer as the given one, with other weights."""
+    thin: nn.Conv2d | nn.Linear
+    outputs, inputs, has_bias = kernel.shape[0], kernel.shape[1] * groups, offset is not None
+    if isinstance(layer, nn.Conv2d):
+        thin = nn.Conv2d(
+            inputs, outputs, layer.kernel_size, layer.stride, layer.padding,  # type: ignore[arg-type]
+            layer.dilation, groups, has_bias, layer.padding_mode, device="meta",  # type: ignore[arg-type]
+        )  # fmt: skip
+        if layer.weight.is_contiguous(memory_format=torch.channels_last):
+            kernel = kernel.contiguous(memory_format=torch.channels_last)
+    else:
+        thin = nn.Linear(inputs, outputs, has_bias, device="meta")
+    thin.weight = nn.Parameter(kernel.clone(), layer.weight.requires_grad)
+    if offset is not None:
+        learns = layer.bias.requires_grad if layer.bias is not None else layer.weight.requires_grad
+        thin.bias = nn.Parameter(offset.clone(), learns)
+    return thin
+
+
+def normalised(norm: nn.Module, lives: Tensor, constant: Tensor) -> Tensor:
+    """What a normalisation makes of dead channels."""
+    scale, shift = double(norm.get_parameter("weight")), double(norm.get_parameter("bias"))
+    if isinstance(norm, nn.InstanceNorm2d):
+        return torch.where(lives, 0.0, shift)
+    mean, variance = (double(norm.get_buffer(f"running_{k}")) for k in ("mean", "var"))
+    made = (constant - mean) / (variance + float(norm.eps)).sqrt() * scale + shift  # type: ignore[arg-type]
+    return torch.where(lives, 0.0, torch.where(scale == 0, shift, made))
+
+
+def counts_padding(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether an operation mixes values with zeros from outside the image."""
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        if isinstance(module, nn.AvgPool2d):
+            return module.padding not in (0, (0, 0)) and module.count_include_pad
+        return isinstance(module, nn.ZeroPad2d)
+    if node.target is not F.avg_pool2d:
+        return False
+    padding = node.kwargs.get("padding", node.args[3] if len(node.args) > 3 else 0)
+    return padding not in (0, (0, 0)) and bool(node.kwargs.get("count_include_pad", True))
+
+
+class Constant(nn.Module):
+    """What is left of a linear layer that the input does not reach: the same for every image."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(values)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (b, ...) to values (b, outputs)."""
+        return images.flatten(1)[:, :1] * 0 + self.bias

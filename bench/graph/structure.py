@@ -1,0 +1,173 @@
+"""What masks need to know of a network: its layers, how they are wired, and where it has units.
+
+A *site* is a group of units that masks speak of. `"conv1"` are the filters of the layer `conv1`, each
+with its bias and its normalisation affine; where layers are added into one stream and units are
+tied, one site holds the filters of all of them. `"input:fc1"` are the inputs of a linear layer that
+is fed by pixels or by a flattened feature map. The classifier's outputs are never units.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, fx
+
+from bench.graph.channels import Flow, alive
+from bench.graph.operations import Role
+
+Coupling = Literal["tied", "branch", "intersection", "internal"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where a site's post-activation values can be read: a range of one graph node's channels."""
+
+    node: str
+    start: int
+    length: int
+    repeat: int = 1
+
+
+@dataclass(frozen=True)
+class Site:
+    """A group of units.
+
+    Attributes:
+        name: the first producing layer's name, or `input:` and the consuming layer's.
+        size: number of units.
+        modules: the layers whose rows (outputs) or columns (inputs) the units are.
+        readings: where in the graph the units' post-activation values are.
+        may_be_empty: whether all of it may go, with every other such site, and the network is
+            still connected: the inside of a residual branch.
+    """
+
+    name: str
+    size: int
+    modules: tuple[str, ...]
+    readings: tuple[Reading, ...] = ()
+    may_be_empty: bool = False
+
+    @property
+    def is_input(self) -> bool:
+        return self.name.startswith("input:")
+
+    @property
+    def module(self) -> str:
+        """The first of `modules`: the only one unless units are tied."""
+        return self.modules[0]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer as masks see it.
+
+    Attributes:
+        positions: output positions per image: MACs are positions x weights.
+        inputs: what feeds it, channel by channel.
+        groups: 1; as many as there are channels in a depthwise convolution.
+        is_prunable_output: whether its outputs are units, so that masks may speak of them.
+        is_removable_output: whether an output that nothing enters or leaves can be cut out: units,
+            and those that end in a sigmoid, which emit a constant when they are dead.
+    """
+
+    name: str
+    weight_shape: tuple[int, ...]
+    has_bias: bool
+    positions: int
+    inputs: Flow = ()
+    groups: int = 1
+    is_prunable_output: bool = False
+    is_removable_output: bool = False
+
+    @property
+    def n_inputs(self) -> int:
+        return self.weight_shape[1] * self.groups
+
+    @property
+    def is_convolution(self) -> bool:
+        return len(self.weight_shape) == 4
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A module with parameters per channel, which die with the channel: a normalisation's affine."""
+
+    name: str
+    channels: Flow
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All that masks need to know of a network.
+
+    Attributes:
+        refused: layers whose outputs are no units, each with the reason.
+        gates: modules whose output a gate multiplies, with the channels they put out.
+        channels, roles: of each node of the graph that is a tensor, what its channels are, and
+            of each node what it does to them.
+        streams: sums whose channels go only when they are dead in every term (`intersection`).
+        coupling: what becomes of layers that are added: they share one site (`tied`); each has its
+            own and loses its dead units, scattered into the stream (`branch`) or not
+            (`intersection`); or they lose none, only layers inside branches do (`internal`).
+    """
+
+    layers: tuple[Layer, ...]
+    sites: tuple[Site, ...]
+    parameters: dict[str, tuple[int, ...]] = field(repr=False)
+    norms: tuple[Norm, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
+    gates: dict[str, Flow] = field(default_factory=dict, repr=False)
+    coupling: Coupling = "tied"
+    streams: tuple[Flow, ...] = field(default=(), repr=False)
+    graph: fx.GraphModule | None = field(default=None, repr=False, compare=False)
+    channels: dict[str, Flow] = field(default_factory=dict, repr=False)
+    roles: dict[str, Role] = field(default_factory=dict, repr=False)
+
+    def site(self, name: str) -> Site:
+        return next(s for s in self.sites if s.name == name)
+
+    def layer(self, name: str) -> Layer:
+        return next(layer for layer in self.layers if layer.name == name)
+
+    @property
+    def why_no_sites(self) -> str:
+        """In one line why no layer has units; empty if one has."""
+        if any(not site.is_input for site in self.sites):
+            return ""
+        reasons = dict.fromkeys(f"{name}: {why}" for name, why in self.refused.items())
+        return "; ".join(list(reasons)[:3])
+
+    @property
+    def weights(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the prunable weights: those of convolutions and linear layers."""
+        names = {f"{layer.name}.weight": layer.weight_shape for layer in self.layers}
+        # Where two layers share a weight, it has the first one's name.
+        return {name: shape for name, shape in names.items() if name in self.parameters}
+
+    @property
+    def own_layers(self) -> tuple[Layer, ...]:
+        """The layers that have a weight of their own: of two that share one, the first."""
+        weights = self.weights
+        return tuple(la for la in self.layers if f"{la.name}.weight" in weights)
+
+    @property
+    def has_convolutions(self) -> bool:
+        return any(layer.is_convolution for layer in self.layers)
+
+    def units(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Which outputs live, per layer that a unit mask speaks of."""
+        return {
+            module: masks[site.name]
+            for site in self.sites
+            if not site.is_input and site.name in masks
+            for module in site.modules
+        }
+
+    def input_columns(self, layer: Layer, masks: Mapping[str, Tensor]) -> Tensor | None:
+        """Which inputs of a layer live under unit masks, (inputs,); None: all of them."""
+        own = masks.get(f"input:{layer.name}")
+        columns = alive(layer.inputs, self.units(masks))
+        if columns is None:
+            return own
+        return columns if own is None else columns & own

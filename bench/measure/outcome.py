@@ -1,0 +1,95 @@
+"""From a finished network to the figures and files of its record."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bench.data.batches import Part, Parts
+from bench.data.tasks import AUTOENCODER, CLASSIFICATION
+from bench.graph.structure import Layout
+from bench.graph.verify import Removed
+from bench.measure import file_size, sizes
+from bench.measure.codec import JSON
+from bench.pruning.gates import apply_hard, zero
+from bench.store.atomic import whole_file
+from bench.store.spec import TrialSpec
+from bench.training.loop import load_model
+from bench.training.setting import Kept
+from bench.training.trial import Trial
+
+MAX_STORED_OUTPUTS = 200
+EXAMPLES = 10  # of an autoencoder's test images
+
+
+def write_state(folder: Path, trial: Trial) -> None:
+    """Store masks and the final weights, dropped ones as zeros."""
+    apply_hard(trial.model, trial.masks)
+    masks = {name: mask.cpu() for name, mask in trial.masks.touched.items()}
+    _save(folder / "masks.safetensors", masks)
+    _save(folder / "model.safetensors", trial.model.state_dict())
+
+
+def through_files(folder: Path, trial: Trial, spec: TrialSpec) -> dict[str, Any]:
+    """Store the network as a file where its method asks for it; from now on it is what that decodes to."""
+    if trial.index_bits is None:
+        return {}
+    facts: dict[str, JSON] = {"trial": spec.id, "model": spec.model, "dataset": spec.dataset,
+                              "seed": spec.seed}  # fmt: skip
+    return file_size.through_files(
+        folder, trial.model, trial.layout, trial.masks.touched, trial.index_bits, facts
+    )
+
+
+def measured(
+    folder: Path, left: Removed, layout: Layout, trial: Trial, parts: Parts
+) -> dict[str, Any]:
+    """Everything is measured on the network that is left after removal."""
+    channels_last = layout.has_convolutions
+    test = parts.test.in_layout(channels_last)
+    columns, outputs = sizes.quality(left.network, test, parts.validation.in_layout(channels_last))
+    if test.task == AUTOENCODER:
+        _save(folder / "examples.safetensors", _examples(test, outputs["test"]))
+    elif outputs["test"].shape[1] <= MAX_STORED_OUTPUTS:
+        kind = torch.float16 if test.task == CLASSIFICATION else torch.float32
+        _save(folder / "predictions.safetensors", {k: v.to(kind) for k, v in outputs.items()})
+    counted = sizes.sizes(layout, trial.masks.touched)
+    if parts.dataset.relevant is not None:
+        columns |= sizes.support(layout, trial.masks.touched, parts.dataset.relevant)
+    counted |= {"params_compact": left.parameters, "macs_compact": left.multiply_adds,
+              "compact_max_error": left.error}  # fmt: skip
+    if left.why_whole:
+        counted["not_compacted"] = left.why_whole
+    return columns | counted
+
+
+def _examples(test: Part, outputs: Tensor) -> dict[str, Tensor]:
+    """Some test images and what the network makes of them, as pixels between 0 and 1.
+
+    They are spread over the whole part, for some data sets are sorted by class.
+    """
+    chosen = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).long()
+    images, _ = test.batch(chosen)
+    made = outputs[chosen.to(outputs.device)].view(images.shape)
+    std, mean = test.view.std / 255, test.view.mean / 255
+    return {"images": images * std + mean, "outputs": made * std + mean}
+
+
+def measured_state(network: nn.Module, layout: Layout, state: Kept, parts: Parts) -> dict[str, Any]:
+    """Measure a state that the method wanted beside the final one."""
+    load_model(network, state.tensors)
+    zero(network, layout, state.masks)
+    channels_last = layout.has_convolutions
+    columns, _ = sizes.quality(
+        network, parts.test.in_layout(channels_last), parts.validation.in_layout(channels_last)
+    )
+    return columns | sizes.sizes(layout, state.masks)
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    with whole_file(path) as part:
+        save_file(
+            {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, part
+        )

@@ -1,0 +1,129 @@
+"""What is reported of a trial: sizes from its masks, accuracy from one pass over the test images."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.data.batches import Part
+from bench.data.metrics import TASKS
+from bench.data.tasks import Evaluation
+from bench.errors import TrialFailed
+from bench.graph.count import Live, count, count_effective, live_units, output_side_share
+from bench.graph.structure import Layout
+from bench.training.evaluation import outputs_of
+
+
+def sizes(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return parameters, rates and multiply-adds under masks, all from closed forms."""
+    plain, effective = count(layout, masks), count_effective(layout, masks)
+    units = {s.name: s.size for s in layout.sites if not s.is_input or s.name in masks}
+    kept = {name: int(masks[name].sum()) if name in masks else n for name, n in units.items()}
+    removed = sum(units.values()) - sum(kept.values())
+    return {
+        "params_dense": plain.params_dense,
+        "params_masked": plain.params_masked,
+        "params_kept": plain.params_kept,
+        "params_effective": effective.params_kept,
+        "density": plain.weights_masked / plain.weights_dense,
+        "pruning_rate": 1 - effective.params_kept / plain.params_dense,
+        "pruning_rate_prunable": 1 - effective.weights_kept / plain.weights_dense,
+        "compression": plain.params_dense / effective.params_kept,
+        "units_removed": removed,
+        "units_kept_share": 1 - removed / max(1, sum(units.values())),
+        "kept_output_side": output_side_share(layout, masks),
+        "macs_dense": plain.macs_dense,
+        "macs_effective": effective.macs_kept,
+        "speedup_theoretical": plain.macs_dense / max(1, effective.macs_kept),
+        "units": {name: {"kept": kept[name], "of": n} for name, n in units.items()},
+        "live": live(layout, masks),
+    }
+
+
+def quality(
+    model: nn.Module, test: Part, validation: Part
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Evaluate a finished network: the one place that reads test images, in one pass.
+
+    Returns:
+        The columns of the task, and the outputs (n, outputs) on both parts by name.
+    """
+    outputs, found = {}, {}
+    for name, part in (("test", test), ("validation", validation)):
+        outputs[name], targets = outputs_of(model, part)
+        found[name] = part.task.evaluate(outputs[name], targets)
+    if not math.isfinite(found["test"].loss + found["validation"].loss):
+        raise TrialFailed("the network's outputs are not finite: its training diverged")
+    return _columns(test.task.name, found["test"], found["validation"]), outputs
+
+
+def _columns(task: str, test: Evaluation, validation: Evaluation) -> dict[str, Any]:
+    headline = TASKS[task].headline.column
+    return {
+        **test.values,
+        "test_loss": test.loss,
+        "n_test": test.n,
+        f"validation_{headline}": validation.values[headline],
+        "validation_loss": validation.loss,
+        "collapsed": test.collapsed,
+    }
+
+
+def live(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, dict[str, int]]:
+    """Return how many units of each layer are left once dead ones are propagated; inputs first.
+
+    A unit lives when kept weights enter it and leave it. The network's inputs are pixels where its
+    first layer is linear, and channels where it is a convolution. `place` is a layer's in order: JSON
+    sorts names.
+    """
+    found = live_units(layout, masks)
+    inputs = _inputs_read(layout, found)
+    counts = {} if inputs is None else {"input": inputs}
+    counts |= {layer.name: found.out[layer.name] for layer in layout.layers}
+    return {
+        name: {"live": int(bits.sum()), "of": len(bits), "place": place}
+        for place, (name, bits) in enumerate(counts.items())
+    }
+
+
+def support(layout: Layout, masks: Mapping[str, Tensor], relevant: Tensor) -> dict[str, Any]:
+    """Hold the inputs that a network still reads against those that matter, boolean (inputs,)."""
+    read = _inputs_read(layout, live_units(layout, masks))
+    if read is None or len(read) != len(relevant):
+        return {}
+    return {
+        "support_true": int(relevant.sum()),
+        "support_read": int(read.sum()),
+        "support_missed": int((relevant & ~read).sum()),
+        "support_exact": bool(torch.equal(relevant, read)),
+    }
+
+
+def _inputs_read(layout: Layout, found: Live) -> Tensor | None:
+    """Which of the network's inputs its first layers read; None where something else reads them."""
+    if layout.graph is None:
+        return None
+    names = _reading_inputs(layout)
+    widths = {len(found.inputs[name]) for name in names}
+    if len(widths) != 1:
+        return None
+    return torch.stack([found.inputs[name] for name in names]).any(0)
+
+
+def _reading_inputs(layout: Layout) -> list[str]:
+    """The layers that read the whole input as it is, or flattened; none where anything else does."""
+    assert layout.graph is not None
+    waiting = [n for n in layout.graph.graph.nodes if n.op == "placeholder"]
+    names = []
+    while waiting:
+        for user in waiting.pop().users:
+            role = layout.roles.get(user.name)
+            if role in ("reshape", "pass"):
+                waiting.append(user)
+            elif role == "layer":
+                names.append(str(user.target))
+            elif role != "size":
+                return []
+    return names

@@ -1,0 +1,261 @@
+"""From requests to a graph of trials: every cell, its controls, and what waits for what."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UnknownName, UsageError
+from bench.graph.structure import Coupling, Layout
+from bench.plan.fixture import build
+from bench.plan.options import grid, method_of, non_default, recipe_of
+from bench.plan.registry import Registry
+from bench.plan.request import DEFAULT_MODELS, Request, parse_seeds, parse_targets
+from bench.store.spec import TrialSpec
+from bench.training.method import Fixture, Method
+from bench.training.network import about
+from bench.training.pretrained import check_file, identity_of, is_of_a_file
+from bench.training.recipe import PROTOCOL_VERSION, Budget, Recipe
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Trials that one worker runs in turn: one method on one seed, targets ascending.
+
+    Attributes:
+        after: indices of the chains whose trials these follow.
+    """
+
+    trials: tuple[str, ...]
+    after: tuple[int, ...] = ()
+
+
+@dataclass
+class Plan:
+    """Trials by id, in the order they are best run, and their chains."""
+
+    trials: dict[str, TrialSpec] = field(default_factory=dict)
+    chains: list[Chain] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _chain_of: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def add(self, specs: list[TrialSpec]) -> None:
+        """Add a chain; trials that are planned already are not planned twice."""
+        new = [s for s in specs if s.id not in self.trials]
+        if not new:
+            return
+        after = {self._chain_of[i] for s in new for i in s.depends_on}
+        self._chain_of |= dict.fromkeys((s.id for s in new), len(self.chains))
+        self.trials |= {s.id: s for s in new}
+        self.chains.append(Chain(tuple(s.id for s in new), tuple(sorted(after))))
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One method with its options on one model and data set."""
+
+    method: str
+    options: dict[str, Any]
+    built: Method
+    base: dict[str, Any]
+    targets: tuple[float | None, ...]
+
+
+def make_plan(registry: Registry, asked: list[Request], threads: int = 1) -> Plan:
+    """Expand requests into trials.
+
+    Raises:
+        UsageError: a name, an option or a combination that cannot work, with the reason.
+    """
+    plan = Plan()
+    checker = _Checker(registry)
+    for request in asked:
+        cells = list(_cells(registry, request, checker, threads))
+        plan.notes += _unused_weights(request, cells)
+        seeds = parse_seeds(request.seeds)
+        for seed in seeds:
+            for base in _distinct([cell.base for cell in cells]):
+                if request.controls != "none":
+                    plan.add([_spec(registry, "dense", base, seed)])
+        # Methods that train in their own way go first: the others wait for the dense training.
+        cells.sort(key=lambda cell: cell.built.rate_here() != "emergent")
+        for seed in seeds:
+            for cell in cells:
+                _add_cell(plan, registry, cell, seed, request.controls)
+    if not plan.trials:
+        raise UsageError("This asks for no trial at all: only controls of other methods are named")
+    return plan
+
+
+def _cells(
+    registry: Registry, request: Request, checker: "_Checker", threads: int
+) -> Iterator[_Cell]:
+    methods = _runnable(registry, request)
+    _refuse_stray_options(request, methods)
+    targets = tuple(parse_targets(request.targets))
+    for model, dataset in _pairs(registry, request):
+        base = {
+            "model": model,
+            "dataset": dataset,
+            "budget": request.budget,
+            "protocol_version": PROTOCOL_VERSION,
+            "threads": threads,
+            "recipe": _recipe(registry, model, dataset, request),
+            "coupling": request.coupling,
+        }
+        weights = checker.weights(request, model, dataset)
+        for method in methods:
+            for options in grid(request.options.get(method, {})):
+                built = method_of(registry, method, options)
+                checker.check(method, built, base)
+                own = targets if built.rate_here() == "target" else (None,)
+                own_base = base
+                if weights and built.takes_weights():
+                    own_base = base | {"weights": weights}
+                yield _Cell(method, non_default(built), built, own_base, own)
+
+
+def _pairs(registry: Registry, request: Request) -> list[tuple[str, str]]:
+    """Every model on every data set; where none is named, what fits the data set's task."""
+    datasets = registry.resolve("datasets", _list(request.datasets))
+    if request.models is None:
+        return [(DEFAULT_MODELS[registry.dataset(name).task.name], name) for name in datasets]
+    return [(m, d) for m in registry.resolve("models", _list(request.models)) for d in datasets]
+
+
+def _unused_weights(request: Request, cells: list[_Cell]) -> list[str]:
+    """Say which methods start from initialisation whatever --weights says."""
+    without = dict.fromkeys(c.method for c in cells if "weights" not in c.base)
+    if request.weights is None or not without:
+        return []
+    return [
+        f"--weights {request.weights} is of no use to {', '.join(without)}: trained from scratch"
+    ]
+
+
+def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: str) -> None:
+    specs = [_cell_spec(cell, seed, target) for target in cell.targets]
+    plan.add(specs)
+    if cell.built.rate_here() == "none" or cell.method == "random" or controls == "none":
+        return
+    roles: list[tuple[str, str]] = [("random", "rates_of")]
+    if controls in ("cost", "all"):
+        roles.append(("dense", "budget_of"))
+    if controls == "all":
+        roles.append(("scratch", "rates_of"))
+        if cell.method != "magnitude":
+            roles.append(("magnitude", "rates_of"))
+    for method, role in roles:
+        followers = []
+        for spec in specs:
+            control = _spec(registry, method, cell.base, seed)
+            target = None if method == "dense" else spec.target
+            ids = {"rates_of": spec.id} if role == "rates_of" else {"budget_of": spec.id}
+            followers.append(dataclasses.replace(control, target=target, **ids))  # type: ignore[arg-type]
+        plan.add(followers)
+
+
+def _cell_spec(cell: _Cell, seed: int, target: float | None) -> TrialSpec:
+    return TrialSpec(
+        method=cell.method,
+        method_version=cell.built.version,
+        options=cell.options,
+        seed=seed,
+        target=target,
+        **cell.base,
+    )
+
+
+def _spec(registry: Registry, method: str, base: dict[str, Any], seed: int) -> TrialSpec:
+    version = registry.method(method).version
+    return TrialSpec(method=method, method_version=version, seed=seed, **base)
+
+
+def _runnable(registry: Registry, request: Request) -> list[str]:
+    """The methods asked for; `all` and wildcards leave out those that only follow others."""
+    asked = _list(request.methods)
+    named = {p.strip() for given in asked for p in given.split(",")}
+    methods = []
+    for name in registry.resolve("methods", asked):
+        if not registry.method(name).is_control:
+            methods.append(name)
+        elif name in named:
+            raise UsageError(f"{name} only follows other trials; --controls all adds it to them")
+    return methods
+
+
+def _refuse_stray_options(request: Request, methods: list[str]) -> None:
+    for owner in request.options:
+        if owner not in (*methods, "recipe"):
+            raise UnknownName("owner of options", owner, [*methods, "recipe"])
+
+
+def _recipe(registry: Registry, model: str, dataset: str, request: Request) -> dict[str, Any]:
+    """The network's recipe at this budget's length, with the data set's augmentation."""
+    budget: Budget = request.budget
+    base = about(registry.model(model)).recipe.for_budget(budget)
+    augment = registry.dataset(dataset).augment
+    if base.augment == "none":
+        base = dataclasses.replace(base, augment=augment)
+    changes = request.options.get("recipe", {})
+    for name, value in changes.items():
+        if isinstance(value, list) and name != "milestones":
+            raise UsageError(
+                f"recipe.{name}: one value at a time; a recipe is the same for all trials"
+            )
+    return non_default(recipe_of(base, changes))
+
+
+class _Checker:
+    """Refuses combinations that cannot work, before anything is started."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self._layouts: dict[tuple[str, str, Coupling], Layout] = {}
+
+    def check(self, name: str, method: Method, base: dict[str, Any]) -> None:
+        model, dataset = base["model"], base["dataset"]
+        on, why_not = self._fixture(model, dataset, base["coupling"], base["recipe"])
+        reason = method.impossible(on)
+        if reason:
+            more = f": {why_not}" if why_not and not on.has_sites else ""
+            raise UsageError(f"{name} cannot prune {model} on {dataset}: {reason}{more}")
+
+    def weights(self, request: Request, model: str, dataset: str) -> str | None:
+        """What the weights asked for are; a file that does not fit the network is refused."""
+        if request.weights is None:
+            return None
+        identity = identity_of(model, request.weights)
+        if is_of_a_file(identity):
+            network, layout = build(self.registry, model, self.registry.dataset(dataset), seed=0)
+            check_file(Path(request.weights), network, layout, model)
+        return identity
+
+    def _fixture(
+        self, model: str, dataset: str, coupling: Coupling, recipe: dict[str, Any]
+    ) -> tuple[Fixture, str]:
+        key = (model, dataset, coupling)
+        source = self.registry.dataset(dataset)
+        if key not in self._layouts:
+            self._layouts[key] = build(self.registry, model, source, 0, coupling)[1]
+        layout = self._layouts[key]
+        layers = layout.own_layers
+        fixture = Fixture(
+            source.classes, source.task.name, any(not s.is_input for s in layout.sites),
+            recipe_of(Recipe(), recipe), tuple(la.name for la in layers),
+            tuple(la.name for la in layers if not la.is_convolution),
+        )  # fmt: skip
+        return fixture, layout.why_no_sites
+
+
+def _distinct(bases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    distinct: list[dict[str, Any]] = []
+    for base in bases:
+        if base not in distinct:
+            distinct.append(base)
+    return distinct
+
+
+def _list(names: str | list[str]) -> list[str]:
+    return [names] if isinstance(names, str) else names

@@ -1,0 +1,57 @@
+"""A fresh network for a data set, built from its seed, and its layers and units."""
+
+import torch
+from torch import Tensor, nn
+
+from bench.data.batches import Dataset
+from bench.data.images import Shape
+from bench.data.tasks import CLASSIFICATION
+from bench.errors import UsageError
+from bench.graph.modes import evaluating
+from bench.graph.structure import Coupling, Layout
+from bench.graph.trace import layout_of
+from bench.plan.registry import Registry
+from bench.seeds import derive
+from bench.training.network import about
+
+
+def input_shape(registry: Registry, model: str, dataset: Dataset) -> Shape:
+    """Channels, height and width of the images that a network is given of a data set."""
+    channels, height, width = dataset.shape
+    side = about(registry.model(model)).input_size
+    return channels, side or height, side or width
+
+
+def _check_outputs(network: nn.Module, image: Tensor, model: str, dataset: Dataset) -> None:
+    """Refuse outputs that could only be held against the targets by broadcasting them.
+
+    Raises:
+        UsageError: they are not one row of as many numbers as the data set asks for.
+    """
+    wanted = dataset.task.outputs(dataset.classes, image.shape[1:])  # type: ignore[arg-type]
+    with evaluating(network), torch.no_grad():
+        found = tuple(network(image).shape)
+    has_more = dataset.task == CLASSIFICATION and len(found) == 2 and found[1] > wanted
+    if found != (1, wanted) and not has_more:
+        raise UsageError(
+            f"{model} gives outputs of shape {found} for one image, but {dataset.name} asks for "
+            f"{(1, wanted)}; build(num_outputs, in_shape) is told how many"
+        )
+
+
+def build(
+    registry: Registry, model: str, dataset: Dataset, seed: int, coupling: Coupling = "tied"
+) -> tuple[nn.Module, Layout]:
+    """Build a network from its seed, on the CPU, and find its layers and units."""
+    maker, shape = registry.model(model), input_shape(registry, model, dataset)
+    torch.manual_seed(derive(seed, "init"))
+    try:
+        network = maker(dataset.task.outputs(dataset.classes, shape), shape)
+        layout = layout_of(network, torch.zeros(1, *shape), coupling)
+    except Exception as error:  # a user's network may fail in any way
+        first = str(error).partition("\n")[0]
+        raise UsageError(f"{model} cannot be built for {dataset.name} {shape}: {first}") from error
+    _check_outputs(network, torch.zeros(1, *shape), model, dataset)
+    if layout.has_convolutions:
+        network.to(memory_format=torch.channels_last)
+    return network, layout

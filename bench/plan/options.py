@@ -1,0 +1,94 @@
+"""Options of methods and recipes: checked against the fields of their classes."""
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from bench.errors import UnknownName, UsageError
+from bench.plan.registry import Registry
+from bench.training.method import Method
+from bench.training.recipe import Recipe
+
+
+def method_of(registry: Registry, name: str, options: dict[str, Any]) -> Method:
+    """Return a method with its options set.
+
+    Raises:
+        UnknownName: an option it does not have.
+        UsageError: a value that is not of the option's type.
+    """
+    built: Method = _built(registry.method(name), name, options)
+    return built
+
+
+def recipe_of(base: Recipe, changes: dict[str, Any]) -> Recipe:
+    """Return a recipe with some fields changed."""
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(Recipe)}
+    if "full_epochs" in changes:
+        raise UsageError(
+            "recipe.full_epochs: set recipe.epochs, the length of this run's trainings"
+        )
+    recipe: Recipe = _built(Recipe, "recipe", {**fields, **changes})
+    return recipe
+
+
+def non_default(thing: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass object that differ from its class's defaults, as JSON."""
+    values = {}
+    for f in dataclasses.fields(thing):
+        value = getattr(thing, f.name)
+        if value != f.default:
+            values[f.name] = list(value) if isinstance(value, tuple) else value
+    return values
+
+
+def grid(options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Expand options whose value is a list into every combination."""
+    names = list(options)
+    choices = [v if isinstance(v, list) else [v] for v in options.values()]
+    for name, values in zip(names, choices, strict=True):
+        if not values:
+            raise UsageError(f"The option {name} is an empty list; leave it out for its default")
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*choices)]
+
+
+def _built(cls: Any, owner: str, values: dict[str, Any]) -> Any:
+    known = [f.name for f in dataclasses.fields(cls)]
+    for name in values:
+        if name not in known:
+            raise UnknownName(f"option of {owner}", name, known)
+    values = {k: None if v == "none" and _allows_none(cls, k) else v for k, v in values.items()}
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{owner}.{name} is {value}, but must be a finite number")
+        if isinstance(value, bool) and "bool" not in _annotation(cls, name):
+            raise UsageError(f"{owner}.{name} is not a switch (given: {value})")
+    try:
+        return TypeAdapter(cls).validate_python(values)
+    except PydanticUserError as error:
+        raise UsageError(f"An option of {owner} has a type that cannot be set: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([owner, *(str(p) for p in first["loc"] if isinstance(p, str))][:2])
+        message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # what `__post_init__` says of the options together
+            raise UsageError(
+                message if message.startswith(owner) else f"{where}: {message}"
+            ) from None
+        raise UsageError(f"{where}: {message} (given: {_short(first['input'])})") from None
+
+
+def _allows_none(cls: Any, name: str) -> bool:
+    return "None" in _annotation(cls, name)
+
+
+def _annotation(cls: Any, name: str) -> str:
+    return str(next(f.type for f in dataclasses.fields(cls) if f.name == name))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

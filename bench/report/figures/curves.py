@@ -1,0 +1,230 @@
+"""What methods found while they looked for a number of theirs: one line per method over its values."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import pandas as pd
+
+from bench.data.metrics import Qualities
+from bench.report.averages import middles_of
+from bench.report.evidence import Curve
+from bench.report.figures.axes import (
+    Axis,
+    Estimate,
+    Place,
+    estimate,
+    limits,
+    quality_axis,
+    quality_place,
+)
+from bench.report.figures.charts import Point, Series
+from bench.report.figures.palette import BLACK, Look, looks_of, of_control
+from bench.report.figures.scales import scale_of, value_text, words_of
+from bench.report.summary import Record, Setting, records_of, slug
+from bench.report.tables.numbers import BY_MEDIAN, Middle
+
+MOST_MARKS = 3  # of one line, beyond which only their median is drawn
+_N_VALIDATION = 1000  # a curve does not say how many images it was measured on
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity over the common x-axis."""
+
+    y: Axis
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The value that a method went on with."""
+
+    at: float
+    text: str
+    look: Look
+
+
+@dataclass(frozen=True)
+class CurveChart:
+    """One figure of panels above each other. Positions are on the axes' own scales."""
+
+    name: str
+    title: str
+    is_smoke: bool
+    x: Axis
+    panels: tuple[Panel, ...]
+    marks: tuple[Mark, ...]
+    caption: str
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The trials of one line, one per seed, and the values that they and their like went on with."""
+
+    label: str
+    look: Look
+    is_control: bool
+    curves: tuple[Curve, ...]
+    marked: tuple[float, ...]
+
+
+def curve_charts_of(
+    setting: Setting,
+    runs: pd.DataFrame,
+    curves: Iterable[Curve],
+    all_labels: Sequence[tuple[str, str]],
+) -> list[CurveChart]:
+    """Return a figure for each number that methods of this setting looked for.
+
+    Args:
+        setting: what is drawn.
+        runs: of the whole report.
+        curves: of the whole report.
+        all_labels: (method, label) of everything in the report, so that colours stay the same.
+    """
+    own = runs[runs["setting"] == setting.groups["setting"].iloc[0]]
+    ids = set(own["id"])
+    found = [c for c in curves if c.trial in ids]
+    by_trial = {str(r["id"]): r for r in records_of(own)} if found else {}
+    looks = looks_of(all_labels)
+    charts = []
+    for name in sorted({c.name for c in found}):
+        lines = _lines([c for c in found if c.name == name], by_trial, looks)
+        charts.append(_chart(setting, name, lines))
+    return charts
+
+
+def _chart(setting: Setting, name: str, lines: Sequence[_Line]) -> CurveChart:
+    by_median = setting.groups["task"].iloc[0] in BY_MEDIAN
+    scale = scale_of(name, [x for line in lines for c in line.curves for x in c.columns[name]])
+    first = setting.task.validation
+    columns = {c for line in lines for curve in line.curves for c in curve.columns} - {name}
+    panels = tuple(
+        _panel(setting.task, name, column, lines, scale.place, by_median)
+        for column in sorted(columns, key=lambda c: (c != first, c))
+    )
+    marks = tuple(mark for line in lines for mark in _marks(line, name, scale.place))
+    points = [p.x for panel in panels for s in panel.series for p in s.points]
+    low, high = limits([*points, *(Estimate(m.at, m.at, m.at) for m in marks)])
+    return CurveChart(
+        name=f"{setting.name}_{slug(name)}_curve",
+        title=f"What the {words_of(name)} does: {setting.title}",
+        is_smoke=setting.is_smoke,
+        x=scale.axis(low, high),
+        panels=panels,
+        marks=marks,
+        caption=_caption(setting.task, name, lines, by_median),
+    )
+
+
+# -- lines -----------------------------------------------------------------------------------
+
+
+def _lines(
+    curves: Sequence[Curve], by_trial: Mapping[str, Record], looks: Mapping[str, Look]
+) -> list[_Line]:
+    """A line per label, or per label and target where the targets' curves differ."""
+    groups: dict[str, dict[float, list[Curve]]] = {}
+    for curve in sorted(curves, key=lambda c: int(by_trial[c.trial]["seed"])):
+        record = by_trial[curve.trial]
+        groups.setdefault(str(record["label"]), {}).setdefault(_target(record), []).append(curve)
+    lines = []
+    for label, by_target in sorted(groups.items(), key=lambda group: group[0]):
+        # The search is often the same for every target, and only what is made of it differs.
+        distinct: dict[object, list[list[Curve]]] = {}
+        for _, found in sorted(by_target.items()):
+            distinct.setdefault(_values(found, by_trial), []).append(found)
+        for first, *others in distinct.values():
+            record = by_trial[first[0].trial]
+            name = label if len(distinct) == 1 else f"{label} at {_target(record):g}×"
+            marked = {c.marked for c in [*first, *sum(others, [])] if c.marked is not None}
+            lines.append(
+                _Line(name, _look(record, looks), record["role"] != "method", tuple(first),
+                      tuple(sorted(marked)))
+            )  # fmt: skip
+    return lines
+
+
+def _values(curves: Sequence[Curve], by_trial: Mapping[str, Record]) -> object:
+    """What tells the curves of one target from those of another."""
+    return tuple((by_trial[c.trial]["seed"], tuple(sorted(c.columns.items()))) for c in curves)
+
+
+def _target(record: Record) -> float:
+    target = float(record["target"])
+    return 0.0 if math.isnan(target) else target
+
+
+def _look(record: Record, looks: Mapping[str, Look]) -> Look:
+    if record["role"] == "method":
+        return looks[record["label"]]
+    followed = looks.get(record["control_of_label"], Look(BLACK, "X"))
+    return of_control(record["method"], followed)
+
+
+def _marks(line: _Line, name: str, place: Place) -> list[Mark]:
+    if len(line.marked) > MOST_MARKS:
+        middle = median(line.marked)
+        return [Mark(place(middle), f"median {value_text(name, middle)}", line.look)]
+    return [Mark(place(x), value_text(name, x), line.look) for x in line.marked]
+
+
+# -- panels ----------------------------------------------------------------------------------
+
+
+def _panel(
+    task: Qualities,
+    name: str,
+    column: str,
+    lines: Sequence[_Line],
+    place_x: Place,
+    by_median: bool,
+) -> Panel:
+    is_headline = column == task.validation
+    every = [v for line in lines for c in line.curves for v in c.columns.get(column, ())]
+    place = (
+        quality_place(task.headline, _N_VALIDATION)
+        if is_headline
+        else scale_of(column, every).place
+    )
+    series = []
+    for line in lines:
+        n, found = middles_of(line.curves, name, column, by_median and is_headline)
+        points = tuple(
+            Point(
+                estimate(Middle(x, math.nan, math.nan), place_x),
+                estimate(middle, place),
+                "",
+                f"{line.label}: {words_of(name)} {value_text(name, x)}, "
+                f"{words_of(column)} {value_text(column, middle.at)}, n = {n}",
+                0,
+            )
+            for x, middle in found
+        )
+        if points:
+            label = f"{line.label}, n = {n}"
+            series.append(Series(label, line.look, points, True, line.is_control))
+    estimates = [p.y for s in series for p in s.points]
+    if is_headline:
+        axis = quality_axis(task.headline, estimates, "validation ", may_cut=not by_median)
+    else:
+        axis = scale_of(column, every).axis(*limits(estimates))
+    # Panels are low: what stands in brackets gets a line of its own.
+    return Panel(replace(axis, title=axis.title.replace(" (", "\n(", 1)), tuple(series))
+
+
+def _caption(task: Qualities, name: str, lines: Sequence[_Line], by_median: bool) -> str:
+    means = "means over n seeds, bands: 95 % t intervals"
+    if by_median:
+        title = task.headline.title
+        means = f"{title}: medians over n seeds, bands from the least to the largest; else {means}"
+    sentences = [f"On validation images, before the test images were read; {means}."]
+    if any(line.marked for line in lines):
+        sentences.append(f"Vertical lines: the {words_of(name)} that a method went on with.")
+    if any(len({c.columns[name] for c in line.curves}) > 1 for line in lines):
+        sentences.append("Where seeds have different points, values between them lie on lines.")
+    if not by_median:
+        sentences.append("Intervals wider than the figure are cut.")
+    return " ".join(sentences)

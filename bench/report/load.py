@@ -1,0 +1,274 @@
+"""Read the finished trials of results folders into one tidy table: a row per trial."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from bench.data.metrics import TASKS
+from bench.errors import UsageError
+from bench.report.columns import LATENCY, MACHINE_COST, frame_of
+from bench.report.evidence import Curve, ExampleFile, curves_of, example_file
+from bench.store.results import Results, TrialFolder
+from bench.store.spec import TrialSpec, canonical
+
+SMOKE = "SMOKE RUN: not a result"
+
+OLDEST_TASK = "classification"  # of records from before there were others
+MOST_LAYERS = 6  # of a network whose units a table has room for
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial that could not be finished, and why."""
+
+    label: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A machine and its software, and how many of the trials ran there."""
+
+    facts: tuple[tuple[str, str], ...]
+    trials: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything a report is made from.
+
+    Attributes:
+        runs: one row per finished trial; columns in the order of `bench.report.columns`, then
+            other metrics and `kept_*` by name.
+        curves: of all trials that have any.
+        examples: of the trials of autoencoders, by id.
+        unfinished: number of planned trials that have neither finished nor failed.
+        warnings: sentences about records that could not be used.
+    """
+
+    runs: pd.DataFrame
+    curves: tuple[Curve, ...]
+    examples: Mapping[str, ExampleFile]
+    failures: tuple[Failure, ...]
+    environments: tuple[Environment, ...]
+    unfinished: int
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class _Reader:
+    """Collects records over folders; a trial that lies in several is taken from the first."""
+
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    costs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    devices: dict[str, str] = field(default_factory=dict)
+    examples: dict[str, ExampleFile] = field(default_factory=dict)
+    specs: dict[str, TrialSpec] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    environments: Counter[tuple[tuple[str, str], ...]] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+    several_versions: set[str] = field(default_factory=set)
+
+    def note_versions(self) -> None:
+        """Find the methods whose results come from more than one version."""
+        found = {(s.method, s.method_version) for s in self.specs.values()}
+        counts = Counter(method for method, _ in found)
+        self.several_versions = {method for method, n in counts.items() if n > 1}
+
+    def label(self, spec: TrialSpec) -> str:
+        """The name a method has in tables, with options and version where they tell it apart."""
+        given = ",".join(f"{k}={v}" for k, v in sorted(spec.options.items()))
+        label = f"{spec.method}[{given}]" if given else spec.method
+        label += f" from {spec.weights}" if spec.weights else ""
+        return f"{label} v{spec.method_version}" if spec.method in self.several_versions else label
+
+    def folder(self, results: Results, ids: Collection[str] | None) -> None:
+        try:
+            planned = results.planned()
+        except UsageError as error:
+            self.warnings.append(str(error))
+            planned = {}
+        wanted = planned if ids is None else {i: s for i, s in planned.items() if i in ids}
+        self.specs |= {i: s for i, s in wanted.items() if i not in self.specs}
+        for trial in results.trials():
+            if ids is None or trial.id in ids:
+                self._trial(results, trial)
+
+    def _trial(self, results: Results, trial: TrialFolder) -> None:
+        record, wrong = results.finished(trial.id)
+        if wrong:
+            self.warnings.append(wrong)
+        if record is None:
+            if trial.status() == "failed":
+                self.failures[trial.id] = _failure(trial)
+            return
+        if trial.id in self.records:
+            if record["sha256"] != self.records[trial.id]["sha256"]:
+                self.warnings.append(
+                    f"trial {trial.id} has different results in two folders; the first is used"
+                )
+            return
+        if _task(record) not in TASKS:
+            self.warnings.append(
+                f"trial {trial.id} has the task {_task(record)!r}, which this version does not know"
+            )
+            return
+        self.records[trial.id] = record
+        self.specs[trial.id] = TrialSpec.from_json(record["spec"])
+        self.costs[trial.id] = trial.cost()
+        facts = _environment(trial)
+        self.environments[facts] += 1
+        self.devices[trial.id] = dict(facts).get("device", "")
+        self.examples |= example_file(trial, record)
+
+
+def load(results: Sequence[Results], ids: Collection[str] | None = None) -> Loaded:
+    """Read every finished trial, or those of `ids`."""
+    reader = _Reader()
+    for folder in results:
+        reader.folder(folder, ids)
+    reader.note_versions()
+    rows = [_row(reader, trial_id) for trial_id in sorted(reader.records)]
+    done = reader.records.keys() | reader.failures.keys()
+    failures = [f for i, f in sorted(reader.failures.items()) if i not in reader.records]
+    environments = [Environment(f, n) for f, n in reader.environments.most_common()]
+    return Loaded(
+        frame_of(rows),
+        tuple(curve for i in sorted(reader.records) for curve in curves_of(i, reader.records[i])),
+        reader.examples,
+        tuple(failures),
+        tuple(environments),
+        len(reader.specs.keys() - done),
+        tuple(reader.warnings),
+    )
+
+
+def _row(reader: _Reader, trial_id: str) -> dict[str, Any]:
+    record = reader.records[trial_id]
+    metrics = {k: v for k, v in record["metrics"].items() if _is_scalar(v)}
+    metrics["live_units"] = _live_units(record["metrics"].get("live") or {})
+    kept = {
+        f"kept_{state}_{k}": v
+        for state, values in record["kept"].items()
+        for k, v in values.items()
+        if _is_scalar(v)
+    }
+    costs = reader.costs[trial_id]
+    cost = {k: costs.get(k) for k in MACHINE_COST}
+    cost |= {k: (costs.get("latency") or {}).get(k) for k in LATENCY}
+    identity = _identity(reader, trial_id)
+    identity |= {"task": _task(record), "unreachable": bool(record["unreachable"])}
+    return metrics | kept | cost | identity
+
+
+def _identity(reader: _Reader, trial_id: str) -> dict[str, Any]:
+    spec = reader.specs[trial_id]
+    followed = reader.specs.get(spec.depends_on[0]) if spec.depends_on else None
+    role = "control at its rates" if spec.rates_of else "control at its cost"
+    return {
+        "id": trial_id,
+        "group": _digest(_without_seed(reader, spec)),
+        "setting": _digest(_setting(spec)),
+        "label": _label(reader, spec, followed),
+        "method": spec.method,
+        "options": canonical(spec.options).decode(),
+        "method_version": spec.method_version,
+        "role": role if spec.depends_on else "method",
+        "control_of": spec.depends_on[0] if spec.depends_on else None,
+        "control_of_label": reader.label(followed) if followed else None,
+        "control_of_target": followed.target if followed else None,
+        "model": spec.model,
+        "dataset": spec.dataset,
+        "target": spec.target,
+        "seed": spec.seed,
+        "budget": spec.budget,
+        "protocol": spec.protocol,
+        "protocol_version": spec.protocol_version,
+        "recipe": canonical(spec.recipe).decode(),
+        "coupling": spec.coupling,
+        "weights": spec.weights,
+        "threads": spec.threads,
+        "device": reader.devices[trial_id],
+        "note": SMOKE if spec.budget == "smoke" else "",
+    }
+
+
+def _label(reader: _Reader, spec: TrialSpec, followed: TrialSpec | None) -> str:
+    own = reader.label(spec)
+    if not spec.depends_on:
+        return own
+    other = reader.label(followed) if followed else f"trial {spec.depends_on[0]}"
+    return f"{own} (of {other})" if spec.rates_of else f"{own} (at the cost of {other})"
+
+
+def _without_seed(reader: _Reader, spec: TrialSpec) -> dict[str, Any]:
+    """What the trials of one group share: the specification, and that of the trial they follow."""
+    shared = {k: v for k, v in spec.as_json().items() if k != "seed"}
+    for role in ("rates_of", "budget_of"):
+        followed = reader.specs.get(shared.get(role, ""))
+        if followed is not None:
+            shared[role] = _without_seed(reader, followed)
+    return shared
+
+
+def _setting(spec: TrialSpec) -> dict[str, Any]:
+    """What two trials must share to be compared."""
+    names = ("model", "dataset", "budget", "protocol", "protocol_version", "recipe", "threads",
+             "coupling")  # fmt: skip
+    return {name: getattr(spec, name) for name in names}
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(dict(value))).hexdigest()[:12]
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str)
+
+
+def _task(record: Mapping[str, Any]) -> str:
+    return str(record.get("task", OLDEST_TASK))
+
+
+def _live_units(live: Mapping[str, Mapping[str, int]]) -> str:
+    """Units left per layer, inputs first, as in 542-82-61-10; empty for deep networks."""
+    if not 0 < len(live) <= MOST_LAYERS:
+        return ""
+    # Files hold the names in alphabetical order; `place` is the layer's own.
+    ordered = sorted(live, key=lambda name: (name != "input", live[name].get("place", 0)))
+    return "-".join(str(live[name]["live"]) for name in ordered)
+
+
+def _failure(trial: TrialFolder) -> Failure:
+    try:
+        error = str(trial.error()["error"])
+    except (OSError, ValueError, KeyError, TypeError) as unreadable:
+        error = f"error.json is unreadable ({unreadable})"
+    try:
+        spec = json.loads((trial.path / "spec.json").read_text("utf-8"))["spec"]
+        label = TrialSpec.from_json(spec).label
+    except (OSError, ValueError, KeyError, TypeError):
+        label = f"trial {trial.id}"
+    return Failure(label, error)
+
+
+def _environment(trial: TrialFolder) -> tuple[tuple[str, str], ...]:
+    """What decides speed and bits, in words; empty where it was not kept."""
+    try:
+        found = json.loads((trial.path / "env.json").read_text("utf-8"))
+        versions = dict(found.get("versions") or {})
+        facts = {k: found[k] for k in _SHOWN if found.get(k) is not None}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return ()
+    return tuple((k, str(v)) for k, v in (facts | versions).items() if v is not None)
+
+
+_SHOWN: Iterable[str] = (
+    "device", "device_name", "cpu_capability", "threads", "matmul", "python", "system",
+    "git_commit",
+)  # fmt: skip

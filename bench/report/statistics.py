@@ -1,0 +1,98 @@
+"""Each trial against its random control or a named method, paired by seed."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from bench.data.metrics import TASKS
+from bench.errors import UnknownName, UsageError
+from bench.report.intervals import half_width
+
+FEWEST_PAIRS = 3
+INDISTINCT = "not distinguishable"
+POINTS, LOG_RATIO = "points", "log ratio"
+COLUMNS = ("n", "mean", "sd", "half_width", "unit", "verdict")
+
+
+def differences(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Return a row per group: its headline against the baseline's.
+
+    Percentages are subtracted. Of errors, whose size means little by itself, the natural logarithm
+    of the ratio is taken: half as much and twice as much lie equally far from 0.
+    """
+    own = _headline(runs)
+    others = runs.assign(headline=own)
+    other = _against_random(others) if baseline == "random" else _against(others, baseline)
+    is_share = runs["task"].map(lambda task: TASKS[task].headline.is_percent).astype(bool)
+    # An error of 0 has no ratio to anything: such a pair is left out.
+    ratio = own.where(own > 0) / other.where(other > 0)
+    logarithm = ratio.map(math.log, na_action="ignore")
+    difference = (own - other).where(is_share, logarithm).dropna()
+    grouped = difference.groupby(runs["group"].loc[difference.index])
+    found = pd.DataFrame({"n": grouped.size(), "mean": grouped.mean(), "sd": grouped.std(ddof=1)})
+    found["half_width"] = half_width(found["sd"], found["n"])
+    found = found.reindex(runs["group"].unique())
+    found["n"] = found["n"].fillna(0).astype(int)
+    task = runs.groupby("group", sort=False)["task"].first()
+    headlines = [TASKS[name].headline for name in task]
+    found["unit"] = [POINTS if quality.is_percent else LOG_RATIO for quality in headlines]
+    found["verdict"] = [
+        verdict(n, mean, half, quality.higher_is_better)
+        for n, mean, half, quality in zip(
+            found["n"], found["mean"], found["half_width"], headlines, strict=True
+        )
+    ]
+    return found[list(COLUMNS)].rename(columns=lambda name: f"difference_{name}")
+
+
+def verdict(n: int, mean: float, half: float, higher_is_better: bool = True) -> str:
+    """Say what a paired difference shows; nothing without pairs."""
+    if not n:
+        return ""
+    # The tolerance is rounding: differences that are all zero may average to 1e-16.
+    if n < FEWEST_PAIRS or abs(mean) <= half + 1e-9:
+        return INDISTINCT
+    return "better" if (mean > 0) == higher_is_better else "worse"
+
+
+def _headline(runs: pd.DataFrame) -> "pd.Series[float]":
+    """What each row's task is judged by."""
+    values = pd.Series(np.nan, index=runs.index)
+    for task in runs["task"].unique():
+        values = values.where(runs["task"] != task, runs[TASKS[task].headline.column].astype(float))
+    return values
+
+
+def _against_random(runs: pd.DataFrame) -> "pd.Series[float]":
+    """The headline of each row's own random control, which for controls is that of the same trial."""
+    is_random = (runs["method"] == "random") & (runs["role"] == "control at its rates")
+    # Where somebody ran it with options too, the plain one counts: "{}" sorts behind '{"'.
+    plain_first = runs[is_random].sort_values("options", ascending=False)
+    headline = plain_first.drop_duplicates("control_of").set_index("control_of")["headline"]
+    key = runs["id"].where(runs["role"] == "method", runs["control_of"])
+    found = key.map(headline.astype(float))
+    return found.where(~is_random & (runs["role"] != "control at its cost"))
+
+
+def _against(runs: pd.DataFrame, baseline: str) -> "pd.Series[float]":
+    """The headline of a named method on the same setting and seed, and target where it has one."""
+    reference = runs[(runs["role"] == "method") & (runs["label"] == baseline)]
+    if reference.empty:
+        of_name = runs[(runs["role"] == "method") & (runs["method"] == baseline)]
+        if of_name["label"].nunique() > 1:
+            labels = " or ".join(sorted(of_name["label"].unique()))
+            raise UsageError(f"--baseline {baseline} was run in several ways: {labels}?")
+        reference = of_name
+    if reference.empty:
+        known = runs.loc[runs["role"] == "method", "label"].unique()
+        raise UnknownName("baseline", baseline, {"random", *known})
+    # A control at another trial's cost has no target of its own, but belongs to one.
+    where = runs.assign(target=runs["target"].fillna(runs["control_of_target"]))
+    keys = ["setting", "seed"]
+    if reference["target"].notna().any():
+        keys.append("target")
+    newest = reference.sort_values("method_version").drop_duplicates(keys, keep="last")
+    matched = where[keys].merge(newest[[*keys, "headline"]], on=keys, how="left")["headline"]
+    own = (runs["role"] == "method") & runs["label"].isin(reference["label"])
+    return matched.astype(float).set_axis(runs.index).where(~own)

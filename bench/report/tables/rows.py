@@ -1,0 +1,299 @@
+"""From a summary to the rows of a printed table: what is shown, with how many digits."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.data.metrics import Qualities, Quality
+from bench.report.statistics import INDISTINCT, LOG_RATIO, POINTS
+from bench.report.summary import Record, Setting, records_of
+from bench.report.tables.numbers import (
+    BY_MEDIAN,
+    NOTHING,
+    before_text,
+    decimals,
+    factor_text,
+    middle_of,
+    quality_text,
+    ratio_text,
+    share_text,
+    with_interval,
+)
+
+BEFORE = "kept_before_pruning"  # the state that methods which threshold keep
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    is_number: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is printed, and the number it is sorted by."""
+
+    text: str
+    value: float = math.nan
+
+
+@dataclass(frozen=True)
+class Row:
+    kind: Literal["dense", "method", "control"]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One printed table.
+
+    Attributes:
+        notes: sentences that stand under it.
+        keys: of the definitions that it needs.
+    """
+
+    name: str
+    title: str
+    is_smoke: bool
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    keys: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A column: what defines it, its heading, and its cell of a record."""
+
+    key: str
+    column: Column
+    cell: Callable[[Record], Cell]
+
+
+def block_of(setting: Setting) -> Block:
+    """Lay out one setting's table."""
+    records = records_of(setting.groups)
+    shown = _shown(setting.task, records)
+    rows = tuple(Row(_kind(r), tuple(each.cell(r) for each in shown)) for r in records)
+    columns = tuple(each.column for each in shown)
+    keys = {each.key for each in shown} | _remarks(records, rows)
+    return Block(
+        setting.name, setting.title, setting.is_smoke, columns, rows, _notes(records),
+        frozenset(keys),
+    )  # fmt: skip
+
+
+def target_text(record: Record) -> str:
+    """The compression asked for, or whose it is."""
+    target = _target(record)
+    if not math.isnan(target):
+        missed = " (not reached)" if record["n_unreachable"] else ""
+        return f"{target:g}×{missed}"
+    return "own" if record["pruning_rate_mean"] > 0 else NOTHING
+
+
+def _shown(task: Qualities, records: Sequence[Record]) -> list[_Shown]:
+    """The columns that have something to say about these records."""
+    baseline = records[0]["baseline"]
+    found = [
+        _Shown("label", Column("method", False), lambda r: Cell(r["label"])),
+        _Shown("target", Column("target", False), lambda r: Cell(target_text(r), _target(r))),
+        _Shown("n", Column("n"), lambda r: Cell(_n_text(r), r["n"])),
+        _headline(task.headline, records),
+        *[_other(quality) for quality in task.others],
+    ]
+    before = f"{BEFORE}_{task.headline.column}"
+    if any(r.get(f"{before}_mean", math.nan) == r.get(f"{before}_mean") for r in records):
+        found.append(_before(task.headline, before))
+    if any(r.get("n_support_known", 0) for r in records):
+        found.append(_Shown("support", Column("support exact"), _support))
+    found += [
+        _Shown("pruning_rate", Column("pruning rate %"), _rate),
+        _Shown("compression", Column("compression ×"), _factor("compression")),
+    ]
+    if any(_masks_weights(r) and r["live_units"] for r in records):
+        found.append(_Shown("density", Column("density %"), _density))
+        found.append(_Shown("live_units", Column("live units"), _live))
+        found.append(_Shown("compact", Column("compact size %"), _compact))
+    if any(_masks_units(r) for r in records):
+        found.append(_Shown("units", Column("units kept %"), _units))
+    if any(r.get("file_bytes_mean", math.nan) > 0 for r in records):
+        for ending, coding in (("_fixed", "fixed"), ("", "Huffman")):
+            column = Column(f"file × ({coding})")
+            found.append(_Shown("file", column, _factor(f"file_compression{ending}")))
+    title = Column("theoretical speed-up ×")
+    found.append(_Shown("speedup_theoretical", title, _factor("speedup_theoretical")))
+    if any(r["speedup_measured_mean"] > 0 for r in records):
+        found.append(_Shown("speedup_measured", Column("measured speed-up ×"), _measured))
+    found.append(_Shown("epochs", Column("epochs"), _epochs))
+    if any(r["difference_n"] > 0 for r in records):
+        found.append(_difference(task, baseline))
+    return found
+
+
+def _headline(quality: Quality, records: Sequence[Record]) -> _Shown:
+    by_median = any(r["task"] in BY_MEDIAN for r in records)
+    title = f"{quality.title}: median (range)" if by_median else quality.title
+    return _Shown(quality.column, Column(title), lambda r: _quality(r, quality, True))
+
+
+def _other(quality: Quality) -> _Shown:
+    return _Shown(quality.column, Column(quality.title), lambda r: _quality(r, quality, False))
+
+
+def _quality(record: Record, quality: Quality, with_spread: bool) -> Cell:
+    text = quality_text(record, quality, with_spread)
+    return Cell(text, middle_of(record, quality).at)
+
+
+def _before(quality: Quality, column: str) -> _Shown:
+    title = Column(f"before pruning: {quality.title}")
+    return _Shown(
+        "before",
+        title,
+        lambda r: Cell(before_text(r, column), middle_of(r, quality, column).at),
+    )
+
+
+def _difference(task: Qualities, baseline: str) -> _Shown:
+    if task.headline.is_percent:
+        title = f"difference to {baseline} (points)"
+        return _Shown(POINTS, Column(title), _points)
+    title = f"{task.headline.title}: ratio to {baseline} (below 1: better)"
+    return _Shown(LOG_RATIO, Column(title), _ratio)
+
+
+# -- cells -----------------------------------------------------------------------------------
+
+
+def _kind(record: Record) -> Literal["dense", "method", "control"]:
+    if record["role"] != "method":
+        return "control"
+    return "dense" if record["method"] == "dense" else "method"
+
+
+def _target(record: Record) -> float:
+    """A control at another trial's cost has no target but is listed with the one it follows."""
+    own = float(record["target"])
+    return float(record["control_of_target"]) if math.isnan(own) else own
+
+
+def _masks_units(record: Record) -> bool:
+    return float(record["units_removed_mean"]) > 0
+
+
+def _masks_weights(record: Record) -> bool:
+    return float(record["density_mean"]) < 1 and not _masks_units(record)
+
+
+def _n_text(record: Record) -> str:
+    collapsed = f" ({record['n_collapsed']} collapsed)" if record["n_collapsed"] else ""
+    return f"{record['n']}{collapsed}"
+
+
+def _support(record: Record) -> Cell:
+    exact, known = int(record["n_support_exact"]), int(record["n_support_known"])
+    return Cell(f"{exact} of {known}", exact / known) if known else Cell(NOTHING)
+
+
+def _rate(record: Record) -> Cell:
+    rate, half = 100 * record["pruning_rate_mean"], 100 * record["pruning_rate_half_width"]
+    # A method that works to a target reaches nearly the same rate with every seed.
+    shown_half = half if math.isnan(_target(record)) and rate > 0 else math.nan
+    return Cell(with_interval(rate, shown_half, 1), rate)
+
+
+def _factor(column: str) -> Callable[[Record], Cell]:
+    def cell(record: Record) -> Cell:
+        factor = float(record[f"{column}_mean"])
+        return Cell(NOTHING if math.isnan(factor) else factor_text(factor), factor)
+
+    return cell
+
+
+def _density(record: Record) -> Cell:
+    density = float(record["density_mean"])
+    return Cell(NOTHING if math.isnan(density) else share_text(density), density)
+
+
+def _compact(record: Record) -> Cell:
+    share = float(record["params_compact_mean"]) / float(record["params_dense_mean"])
+    return Cell(NOTHING if math.isnan(share) else share_text(share), share)
+
+
+def _live(record: Record) -> Cell:
+    return Cell(record["live_units"] or NOTHING)
+
+
+def _units(record: Record) -> Cell:
+    units = 100 * record["units_kept_share_mean"]
+    return Cell(f"{units:.1f}", units) if _masks_units(record) else Cell(NOTHING)
+
+
+def _measured(record: Record) -> Cell:
+    measured = record["speedup_measured_mean"]
+    return Cell(NOTHING if math.isnan(measured) else f"{measured:.2f}", measured)
+
+
+def _epochs(record: Record) -> Cell:
+    epochs = record["epochs_total_mean"]
+    return Cell(f"{epochs:.0f}" if epochs == round(epochs) else f"{epochs:.1f}", epochs)
+
+
+def _points(record: Record) -> Cell:
+    if not record["difference_n"]:
+        return Cell(NOTHING)
+    mean, half = record["difference_mean"], record["difference_half_width"]
+    text = with_interval(mean, half, decimals(half, record["n_test_mean"]), "+")
+    remarks = _remarks_on_pairs(record)
+    return Cell(f"{text} ({', '.join(remarks)})" if remarks else text, mean)
+
+
+def _ratio(record: Record) -> Cell:
+    if not record["difference_n"]:
+        return Cell(NOTHING)
+    mean, half = record["difference_mean"], record["difference_half_width"]
+    remarks = _remarks_on_pairs(record)
+    if not math.isnan(half):
+        low, high = (ratio_text(_ratio_of(at)) for at in (mean - half, mean + half))
+        remarks.insert(0, f"{low} to {high}")
+    text = ratio_text(_ratio_of(mean))
+    return Cell(f"{text} ({', '.join(remarks)})" if remarks else text, mean)
+
+
+def _ratio_of(logarithm: float) -> float:
+    """An interval of two pairs may be wider than any number."""
+    return math.exp(max(-99.0, min(99.0, logarithm)))
+
+
+def _remarks_on_pairs(record: Record) -> list[str]:
+    remarks = [INDISTINCT] if record["difference_verdict"] == INDISTINCT else []
+    if record["difference_n"] != record["n"]:
+        remarks.append(f"{record['difference_n']} pairs")
+    return remarks
+
+
+# -- below the table -------------------------------------------------------------------------
+
+
+def _remarks(records: Sequence[Record], rows: Sequence[Row]) -> set[str]:
+    """What needs a definition without being a column."""
+    found = {"±"} if any("±" in cell.text for row in rows for cell in row.cells) else set()
+    found |= {"collapsed"} if any(r["n_collapsed"] for r in records) else set()
+    is_random = [r["method"] == "random" and r["role"] != "method" for r in records]
+    return found | ({"random"} if any(is_random) else set())
+
+
+def _notes(records: Sequence[Record]) -> tuple[str, ...]:
+    by_median = records[0]["task"] in BY_MEDIAN
+    sizes = sorted({int(r["n_test_mean"]) for r in records})
+    what = "samples" if by_median else "images"
+    notes = [f"Test {what}: {' or '.join(str(n) for n in sizes)}."]
+    collapsed = sum(int(r["n_collapsed"]) for r in records)
+    if collapsed:
+        middle = "median" if by_median else "mean"
+        notes.append(f"Collapsed runs: {collapsed}; they are part of every {middle} and n.")
+    if any(r["n_unreachable"] for r in records):
+        notes.append("Not reached: the target lies below what leaves every layer a unit.")
+    return tuple(notes)

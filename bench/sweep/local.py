@@ -1,0 +1,242 @@
+"""Run a plan: skip what is finished, share chains out to workers, keep going when a trial fails."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.data.metrics import TASKS
+from bench.errors import BenchError, TrialFailed, UsageError
+from bench.plan.expand import Chain, Plan
+from bench.plan.registry import Registry
+from bench.store import source_hash
+from bench.store.results import Results
+from bench.store.spec import TrialSpec
+from bench.sweep.context import Bench
+from bench.sweep.execute import execute
+from bench.sweep.machine import Machine, device_named
+from bench.sweep.pending import Todo
+from bench.sweep.progress import Event, Reporter
+
+Send = Callable[[Event], None]
+Job = tuple[TrialSpec, bool]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker process needs to set itself up; plain values that travel."""
+
+    out: Path
+    data_root: Path
+    device: str = "auto"
+    threads: int = 1
+    plugins: tuple[Path, ...] = ()
+    flags: tuple[str, ...] = ()
+    checkpoint_seconds: float = 30.0
+    resident_gb: float = 4.0
+    weights_file: Path | None = None
+
+    def bench(self) -> Bench:
+        machine = Machine(device_named(self.device), self.threads)
+        machine.prepare()
+        source_hash.of_core()  # now: a file edited during the run must not count as what runs
+        return Bench(
+            Results(self.out), Registry(self.plugins), machine, self.data_root,
+            list(self.flags), self.checkpoint_seconds, round(self.resident_gb * 2**30),
+            self.weights_file,
+        )  # fmt: skip
+
+
+@dataclass
+class Outcome:
+    """How a sweep ended: ids by what became of them."""
+
+    finished: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def sweep(plan: Plan, todo: Todo, settings: Settings, jobs: int, reporter: Reporter) -> Outcome:
+    """Run what is left.
+
+    Args:
+        plan: all trials by id.
+        todo: the chains to run; `after` refers to their places in its list.
+        settings: for each worker.
+        jobs: number of worker processes; 1 runs in this process.
+        reporter: is told of every event.
+    """
+    outcome = Outcome(finished=list(todo.finished), failed=list(todo.failed))
+
+    def hear(event: Event) -> None:
+        if event.kind in ("finished", "failed"):
+            getattr(outcome, event.kind).append(event.trial)
+        reporter.event(event)
+
+    reporter.begin(todo.trials, len(todo.finished), len(todo.failed))
+    try:
+        if jobs == 1:
+            _run_here(plan, todo, settings, hear)
+        else:
+            _run_in_workers(plan, todo, settings, jobs, hear)
+    finally:
+        reporter.end()
+    return outcome
+
+
+def _run_here(plan: Plan, todo: Todo, settings: Settings, hear: Send) -> None:
+    bench = settings.bench()
+    for chain in todo.chains:
+        _run_chain(bench, _jobs(plan, todo, chain), 1, hear)
+
+
+def _jobs(plan: Plan, todo: Todo, chain: Chain) -> list[Job]:
+    """A chain's trials, and whether a finished record of theirs is to be replaced."""
+    return [(plan.trials[i], i in todo.stale) for i in chain.trials]
+
+
+@dataclass(frozen=True)
+class _Teller:
+    """Sends a trial's events."""
+
+    spec: TrialSpec
+    worker: int
+    send: Send
+
+    def __call__(self, kind: str, **detail: Any) -> None:
+        self.send(Event(kind, self.spec.id, self.spec.label, self.worker, detail))
+
+    def epoch(self, done: int, of: int) -> None:
+        self("epoch", done=done, of=of)
+
+
+def _run_chain(bench: Bench, jobs: list[Job], worker: int, send: Send) -> None:
+    """Run trials in turn; one that fails is recorded and the next one goes on."""
+    for spec, replace in jobs:
+        started = time.perf_counter()
+        tell = _Teller(spec, worker, send)
+        tell("started")
+        try:
+            record = execute(bench, spec, tell.epoch, replace)
+        except Exception as error:
+            shown = str(error) if isinstance(error, BenchError) else repr(error)
+            tell("failed", error=shown, seconds=time.perf_counter() - started)
+        else:
+            task = record.get("task", "classification")
+            headline = TASKS[task].headline.column
+            shown_metrics = (headline, "pruning_rate", "epochs_total")
+            metrics = {k: record["metrics"][k] for k in shown_metrics} | {"task": task}
+            tell("finished", **metrics, seconds=time.perf_counter() - started)
+
+
+# -- worker processes ----------------------------------------------------------------------------
+
+
+def _run_in_workers(plan: Plan, todo: Todo, settings: Settings, jobs: int, hear: Send) -> None:
+    context = multiprocessing.get_context("spawn")
+    events = context.Queue()
+    numbers = context.Queue()
+    for number in range(1, jobs + 1):
+        numbers.put(number)
+    listener = threading.Thread(target=_listen, args=(events, hear), daemon=True)
+    listener.start()
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_set_up, initargs=(settings, events, numbers)
+    )
+    try:
+        _feed(pool, plan, todo)
+        pool.shutdown()
+        events.put(None)
+        listener.join(timeout=10)
+    except BaseException as error:
+        for process in multiprocessing.active_children():
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+        events.cancel_join_thread()  # a killed worker may hold the queue's lock
+        if isinstance(error, BrokenProcessPool):
+            raise TrialFailed(
+                "A worker process was killed from outside (out of memory, perhaps: --jobs 1 needs "
+                "less); run the same command again to go on from where it was"
+            ) from None
+        raise
+
+
+def _feed(pool: ProcessPoolExecutor, plan: Plan, todo: Todo) -> None:
+    """Hand out chains in order, each as soon as the chains it follows are done."""
+    waiting = list(range(len(todo.chains)))
+    running: dict[Future[None], int] = {}
+    done: set[int] = set()
+    while waiting or running:
+        for index in _ready(todo, waiting, done):
+            waiting.remove(index)
+            jobs = _jobs(plan, todo, todo.chains[index])
+            if jobs:
+                running[pool.submit(_work, jobs)] = index
+            else:
+                done.add(index)
+        if running:
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+                done.add(running.pop(future))
+
+
+def _ready(todo: Todo, waiting: list[int], done: set[int]) -> Iterator[int]:
+    return (i for i in list(waiting) if done.issuperset(todo.chains[i].after))
+
+
+def _listen(events: Any, hear: Send) -> None:
+    while (event := events.get()) is not None:
+        hear(event)
+
+
+@dataclass
+class _Worker:
+    bench: Bench
+    number: int
+    events: Any
+
+
+_worker: _Worker | None = None
+
+
+def _set_up(settings: Settings, events: Any, numbers: Any) -> None:
+    """Make this process a worker: it ignores Ctrl-C and dies with the process that started it."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _worker = _Worker(settings.bench(), numbers.get(), events)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(jobs: list[Job]) -> None:
+    assert _worker is not None
+    _run_chain(_worker.bench, jobs, _worker.number, _worker.events.put)
+
+
+def jobs_of(given: str, chains: int, threads: int, device: str) -> int:
+    """Return how many workers to start for `auto` or a number.
+
+    Raises:
+        UsageError: not a number above 0.
+    """
+    if given == "auto":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        wanted = 1 if device_named(device).type == "cuda" else max(1, (cores or 1) // threads)
+    elif given.isdecimal() and int(given) > 0:
+        wanted = int(given)
+    else:
+        raise UsageError(f"--jobs {given!r} is neither auto nor a number from 1 up")
+    return max(1, min(wanted, chains))

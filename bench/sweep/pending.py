@@ -1,0 +1,92 @@
+"""What of a plan is left: finished trials are skipped, failed ones wait, changed ones are named."""
+
+import json
+from dataclasses import dataclass, field
+
+from bench.plan.expand import Chain, Plan
+from bench.plan.registry import Registry
+from bench.store.results import Results
+from bench.store.spec import TrialSpec
+from bench.sweep.execute import sources
+
+
+@dataclass
+class Todo:
+    """What of a plan is left.
+
+    Attributes:
+        stale: finished trials that are to be run again.
+        warnings: records that were quarantined, plug-ins that changed since.
+    """
+
+    chains: list[Chain]
+    finished: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    stale: set[str] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def trials(self) -> int:
+        return sum(len(chain.trials) for chain in self.chains)
+
+
+def what_is_left(
+    plan: Plan, results: Results, registry: Registry, retry_failed: bool, rerun_changed: bool
+) -> Todo:
+    """Look at every trial's folder: finished ones are skipped, failed ones wait."""
+    todo = Todo([])
+    changed = _Changed(results, registry)
+    for chain in plan.chains:
+        left = []
+        for trial_id in chain.trials:
+            record, problem = results.finished(trial_id)
+            if problem:
+                todo.warnings.append(problem)
+            spec = plan.trials[trial_id]
+            # A control follows what its trial kept: with the one, the other is stale.
+            if record is not None and changed(spec) and rerun_changed:
+                todo.stale.add(trial_id)
+            if rerun_changed and todo.stale.intersection(spec.depends_on):
+                todo.stale.add(trial_id)
+            if record is not None and trial_id not in todo.stale:
+                todo.finished.append(trial_id)
+            elif results.trial(trial_id).status() == "failed" and not retry_failed:
+                todo.failed.append(trial_id)
+            else:
+                left.append(trial_id)
+        todo.chains.append(Chain(tuple(left), chain.after))
+    todo.warnings += changed.sentences(rerun_changed)
+    return todo
+
+
+class _Changed:
+    """Finds finished trials whose plug-ins' code is not what it was."""
+
+    def __init__(self, results: Results, registry: Registry) -> None:
+        self.results, self.registry = results, registry
+        self._now: dict[tuple[str, str, str], dict[str, str]] = {}
+        self._named: dict[str, int] = {}
+
+    def __call__(self, spec: TrialSpec) -> bool:
+        names = (spec.method, spec.model, spec.dataset)
+        if names not in self._now:
+            self._now[names] = sources(self.registry, spec)
+        try:
+            text = (self.results.trial(spec.id).path / "spec.json").read_text(encoding="utf-8")
+            then = json.loads(text)["sources"]
+        except (OSError, ValueError, KeyError):
+            return False
+        different = [k for k, now in self._now[names].items() if then.get(k) != now]
+        for kind in different:
+            name = f"{kind} {getattr(spec, kind)}"
+            self._named[name] = self._named.get(name, 0) + 1
+        return bool(different)
+
+    def sentences(self, rerun: bool) -> list[str]:
+        if rerun:
+            return []
+        return [
+            f"{count} finished trials were run with other code of the {name}: they are kept as they "
+            "are; --rerun-changed runs them again"
+            for name, count in self._named.items()
+        ]

@@ -1,0 +1,195 @@
+"""What a running sweep tells: a live display on a terminal, one line per event elsewhere."""
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from bench.data.metrics import TASKS
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a trial.
+
+    Attributes:
+        kind: `started`, `epoch`, `finished` or `failed`.
+        worker: number of the process it happened in, from 1.
+        detail: `done` and `of` for an epoch; the metrics, or the error and seconds, at the end.
+    """
+
+    kind: str
+    trial: str
+    label: str
+    worker: int
+    detail: dict[str, Any]
+
+
+class Reporter(Protocol):
+    """Receives what happens, in order."""
+
+    def begin(self, to_do: int, finished: int, failed: int) -> None: ...
+    def event(self, event: Event) -> None: ...
+    def end(self) -> None: ...
+
+
+def reporter(style: str, json_lines: bool) -> Reporter:
+    """Choose a reporter: `auto` is live on a terminal and plain lines elsewhere."""
+    if json_lines:
+        return JsonLines(sys.stdout)
+    if style == "off":
+        return Silent()
+    console = Console(stderr=True)
+    live = style == "live" or (style == "auto" and console.is_terminal and not console.no_color)
+    return Live(console) if live else Plain(sys.stderr)
+
+
+class Silent:
+    """Says nothing but what failed."""
+
+    def begin(self, to_do: int, finished: int, failed: int) -> None: ...
+
+    def event(self, event: Event) -> None:
+        if event.kind == "failed":
+            print(f"failed: {event.label}: {event.detail['error']}", file=sys.stderr)
+
+    def end(self) -> None: ...
+
+
+class JsonLines:
+    """One JSON object per event on stdout, for programs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def begin(self, to_do: int, finished: int, failed: int) -> None:
+        self._line({"event": "begin", "to_do": to_do, "finished": finished, "failed": failed})
+
+    def event(self, event: Event) -> None:
+        self._line(
+            {"event": event.kind, "trial": event.trial, "label": event.label, **event.detail}
+        )
+
+    def end(self) -> None:
+        self._line({"event": "end"})
+
+    def _line(self, values: dict[str, Any]) -> None:
+        say(json.dumps(values), self.stream)
+
+
+class Plain:
+    """One line per finished or failed trial, with the time that is left."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.started = time.monotonic()
+        self.to_do = self.done = 0
+
+    def begin(self, to_do: int, finished: int, failed: int) -> None:
+        self.to_do, self.started = to_do, time.monotonic()
+        say(opening(to_do, finished, failed), self.stream)
+
+    def event(self, event: Event) -> None:
+        if event.kind not in ("finished", "failed"):
+            return
+        self.done += 1
+        per_trial = (time.monotonic() - self.started) / self.done
+        left = per_trial * (self.to_do - self.done)
+        counter = f"[{self.done:>{len(str(self.to_do))}}/{self.to_do}]"
+        line = f"{counter} {event.label}: {outcome(event)}; about {_clock(left)} left"
+        say(line, self.stream)
+
+    def end(self) -> None: ...
+
+
+class Live:
+    """A bar for the sweep and a line for what each worker is doing."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+        self.workers: dict[int, TaskID] = {}
+        self.sweep: TaskID | None = None
+
+    def begin(self, to_do: int, finished: int, failed: int) -> None:
+        self.console.print(opening(to_do, finished, failed))
+        self.sweep = self.progress.add_task("trials", total=to_do)
+        self.progress.start()
+
+    def event(self, event: Event) -> None:
+        task = self.workers.get(event.worker)
+        if task is None:
+            task = self.workers[event.worker] = self.progress.add_task("", total=None)
+        if event.kind == "started":
+            self.progress.reset(task, description=event.label, total=None)
+        elif event.kind == "epoch" and event.detail["of"]:
+            done, of = event.detail["done"], event.detail["of"]
+            self.progress.update(task, completed=done, total=of)
+        elif event.kind in ("finished", "failed"):
+            assert self.sweep is not None
+            self.progress.advance(self.sweep)
+            style = "red" if event.kind == "failed" else "none"
+            self.progress.console.print(
+                f"{event.label}: {outcome(event)}", style=style, markup=False, highlight=False
+            )
+
+    def end(self) -> None:
+        self.progress.stop()
+
+
+def say(line: str, stream: TextIO) -> None:
+    """Print a line; where whoever read us has gone away, the trials go on unheard."""
+    try:
+        print(line, file=stream, flush=True)
+    except BrokenPipeError:
+        # Python would trip over the rest of its buffer when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def opening(to_do: int, finished: int, failed: int) -> str:
+    """Say what there is to do."""
+    parts = [f"{to_do} trial{'s' * (to_do != 1)} to run"]
+    if finished:
+        parts.append(f"{finished} finished before")
+    if failed:
+        parts.append(f"{failed} failed before (--retry-failed runs them again)")
+    return ", ".join(parts)
+
+
+def outcome(event: Event) -> str:
+    """Say how a trial ended, in one phrase."""
+    if event.kind == "failed":
+        return f"FAILED: {event.detail['error']}"
+    m = event.detail
+    rate = f"{100 * m['pruning_rate']:.1f} % pruned"
+    headline = TASKS[m["task"]].headline
+    quality = headline.told(m[headline.column])
+    return f"{quality}, {rate}, {m['epochs_total']} epochs, {m['seconds']:.1f} s"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,65 @@
+"""A finished trial's network, built again from its record: the masked one and what was measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bench.data.batches import Dataset, Shape
+from bench.errors import UsageError
+from bench.graph.cut import compact
+from bench.graph.structure import Layout
+from bench.plan.fixture import build, input_shape
+from bench.plan.registry import Registry
+from bench.store.results import TrialFolder
+from bench.store.spec import TrialSpec
+from bench.training.loop import load_model
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A finished trial's network on the CPU.
+
+    Attributes:
+        network: the masked network: dropped weights are zeros.
+        masks: those that are not all ones.
+        shape: channels, height and width of the images that it takes.
+        not_compacted: why its dead units were left in it; empty where they were not.
+    """
+
+    spec: TrialSpec
+    network: nn.Module
+    layout: Layout
+    masks: Mapping[str, Tensor]
+    dataset: Dataset
+    shape: Shape
+    not_compacted: str = ""
+
+    def smaller(self) -> nn.Module:
+        """The network without its dead units; the masked one where none could be cut out of it."""
+        if self.layout.graph is None or not self.masks or self.not_compacted:
+            return self.network
+        return compact(self.network, self.layout, self.masks)
+
+
+def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
+    """Build a trial's network from its specification, stored weights and masks.
+
+    Raises:
+        UsageError: the trial is not finished, or its files are not those it was recorded with.
+    """
+    if folder.status() != "finished":
+        raise UsageError(f"trial {folder.id} is {folder.status()}: run it to its end first")
+    try:
+        record = folder.result()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"the record of trial {folder.id} is not sound: {error}") from error
+    weights, masks = (folder.file(f"{n}.safetensors", record) for n in ("model", "masks"))
+    spec = TrialSpec.from_json(record["spec"])
+    dataset = registry.dataset(spec.dataset).for_seed(spec.seed)
+    network, layout = build(registry, spec.model, dataset, spec.seed, spec.coupling)
+    load_model(network, load_file(weights))
+    shape = input_shape(registry, spec.model, dataset)
+    why_whole = record["metrics"].get("not_compacted", "")
+    return Rebuilt(spec, network.eval(), layout, load_file(masks), dataset, shape, why_whole)

@@ -1,0 +1,38 @@
+"""A network's outputs on one part of the data, and their score: the same at any batch size."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bench.data.batches import Part
+from bench.data.tasks import Evaluation
+from bench.graph.modes import evaluating
+
+BATCH_SIZE = 512
+
+
+def outputs_of(
+    model: nn.Module,
+    part: Part,
+    batch_size: int = BATCH_SIZE,
+    weights: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return outputs (n, outputs), float32, in eval mode, and targets; training flags are kept.
+
+    Args:
+        weights: by parameter name, in the place of the network's own, which it keeps.
+    """
+    outputs, targets = [], []
+    with evaluating(model), torch.no_grad():
+        for x, y in part.batches(batch_size):
+            made = functional_call(model, dict(weights), (x,)) if weights else model(x)
+            outputs.append(made.float())
+            targets.append(y)
+    return torch.cat(outputs), torch.cat(targets)
+
+
+def evaluate(model: nn.Module, part: Part, batch_size: int = BATCH_SIZE) -> Evaluation:
+    """Evaluate a network in eval mode."""
+    return part.task.evaluate(*outputs_of(model, part, batch_size))

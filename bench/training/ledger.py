@@ -1,0 +1,87 @@
+"""Every phase a trial needed: found by its key or computed under its lock, and what it cost."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from bench.errors import TrialFailed
+from bench.store.phase_cache import PhaseStore, Stored
+from bench.training.job import Cost
+
+
+@dataclass
+class Work:
+    """What this process did for a trial, as opposed to what the trial cost."""
+
+    trainings: int = 0
+    trainings_reused: int = 0
+    epochs: int = 0
+    images_seen: int = 0
+    phases_computed: int = 0
+    phases_reused: int = 0
+    waited_seconds: float = 0.0
+
+
+class Ledger:
+    """One trial's phases.
+
+    Attributes:
+        costs: by key, so that a phase counts once however often it is loaded.
+        meter: the cost that forward passes are added to at the moment.
+    """
+
+    def __init__(self, store: PhaseStore) -> None:
+        self.store = store
+        self.work = Work()
+        self.costs: dict[str, Cost] = {}
+        self.meter = Cost()
+        self._inside = False
+
+    def phase(self, key: str, compute: Callable[[], Stored]) -> tuple[Stored, bool]:
+        """Return a phase's record and tensors, and whether they were computed just now."""
+        computed = False
+        stored = self.store.load(key)
+        if stored is None:
+            with self.store.claim(key) as waited:
+                self.work.waited_seconds += waited
+                stored = self.store.load(key)  # somebody may have finished it meanwhile
+                if stored is None:
+                    stored, computed = self._compute(key, compute), True
+        self.costs[key] = Cost(**stored[0]["cost"])
+        self.work.phases_computed += computed
+        self.work.phases_reused += not computed
+        return stored, computed
+
+    def refuse_inside(self, name: str) -> None:
+        """Guard what must not be read inside a phase, because no key would know of it.
+
+        Raises:
+            TrialFailed: a phase is running.
+        """
+        if self._inside:
+            raise TrialFailed(
+                f"trial.{name} was read inside a phase, where it is not part of the phase's key; "
+                "pass it as an argument or as a field of the callback"
+            )
+
+    @property
+    def cost(self) -> Cost:
+        """The sum over every phase this trial needed, whoever computed it."""
+        total = Cost()
+        for cost in self.costs.values():
+            total.add(cost)
+        return total
+
+    def _compute(self, key: str, compute: Callable[[], Stored]) -> Stored:
+        self.meter, self._inside = Cost(), True
+        cost = self.meter
+        started = time.perf_counter()
+        try:
+            record, tensors = compute()
+        finally:
+            self._inside = False
+        if "cost" not in record:  # a training brings its own, which may span several processes
+            cost.seconds = time.perf_counter() - started
+            record["cost"] = asdict(cost)
+        self.store.save(key, record, tensors)
+        return record, tensors

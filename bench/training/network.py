@@ -1,0 +1,40 @@
+"""What a function in `models/` says of the network it builds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from bench.data.batches import Shape
+from bench.training.recipe import Recipe
+
+Build = Callable[[int, Shape], nn.Module]
+
+
+@dataclass(frozen=True)
+class About:
+    """A network's defaults.
+
+    Attributes:
+        recipe: how it is trained under the common protocol.
+        input_size: height and width it needs; None: it takes the data set's own.
+    """
+
+    recipe: Recipe = Recipe()
+    input_size: int | None = None
+
+
+def network(*, recipe: Recipe, input_size: int | None = None) -> Callable[[Build], Build]:
+    """Mark `build(num_classes, in_shape)` as a network and state its defaults."""
+
+    def mark(build: Build) -> Build:
+        build.about = About(recipe, input_size)  # type: ignore[attr-defined]
+        return build
+
+    return mark
+
+
+def about(build: Build) -> About:
+    """Return a network's defaults; an unmarked function gets the general ones."""
+    found = getattr(build, "about", None)
+    return found if isinstance(found, About) else About()
