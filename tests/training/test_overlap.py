@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from small_networks import MakeTrial, randomise_norms, small_conv, small_mlp
 
@@ -121,7 +122,11 @@ def test_a_masked_state_kept_from_a_gated_training_is_measured_under_its_masks(
     record = execute(bench, spec, lambda done, of: None)
     kept, final = record["kept"]["gated"], record["metrics"]
     assert kept["units"]["fc1"]["kept"] == 10
-    # The final state is the same one under the same masks: every column must agree.
+    # The final state is the same one under the same masks: every column must agree. It is measured
+    # on the cut network, whose sums may be rounded otherwise: some CPUs give other last digits.
+    losses = {"test_loss", "validation_loss"}
+    for name in losses:
+        assert kept.pop(name) == pytest.approx(final[name], rel=1e-6)
     assert kept == {name: final[name] for name in kept}
 
 
