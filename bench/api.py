@@ -1,17 +1,9 @@
 """All that a plug-in may import: the contract between the harness and its methods, models and data."""
 
-from bench.data.batches import (
-    Dataset,
-    ImageFiles,
-    Images,
-    Shape,
-    Split,
-    check_images,
-    from_each_class,
-    stratified,
-    with_validation,
-)
+from bench.data.dataset import Dataset, check_images
+from bench.data.images import ImageFiles, Images, Shape
 from bench.data.metrics import TASKS
+from bench.data.splits import Split, from_each_class, stratified, with_validation
 from bench.data.tasks import AUTOENCODER, REGRESSION, Evaluation
 from bench.errors import (
     BenchError,
@@ -22,18 +14,16 @@ from bench.errors import (
     UsageError,
 )
 from bench.graph.count import reconnected
-from bench.graph.modes import evaluating
+from bench.graph.modes import evaluating, scoring
 from bench.graph.structure import Layer, Layout, Site
-from bench.pruning.gates import Gates, scoring
+from bench.pruning.gates import Gates
 from bench.pruning.masks import Masks, Scope, Scores
 from bench.seeds import generator
-from bench.training.callback import Callback
+from bench.training.contract import Callback, Reference, State, Trial
 from bench.training.method import Control, Fixture, Level, Method, Rate, Retrain, Score, Start
 from bench.training.network import network
 from bench.training.recipe import Recipe
-from bench.training.setting import Reference, State
-from bench.training.states import validated_with
-from bench.training.trial import Trial
+from bench.training.trial import validated_with
 
 __all__ = [
     "AUTOENCODER",

@@ -26,7 +26,7 @@ from bench.measure import latency
 from bench.methods.fpgm import distance_sums
 from bench.models.resnet import resnet_18
 from bench.models.vgg import vgg_16_bn
-from bench.pruning.gates import apply_hard
+from bench.pruning.hard_mask import apply_hard
 from bench.pruning.masks import Masks
 from bench.seeds import generator
 

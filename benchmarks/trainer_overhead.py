@@ -28,17 +28,16 @@ from bench.api import Dataset, Images, Split
 from bench.data.batches import Part
 from bench.plan.fixture import build
 from bench.plan.registry import Registry
-from bench.pruning.gates import HardMask
+from bench.pruning.hard_mask import HardMask
 from bench.pruning.masks import Masks
 from bench.seeds import generator
 from bench.store.phase_cache import PhaseStore
 from bench.sweep.machine import matmul_precision
-from bench.training.job import Job
+from bench.training.contract import Trial
 from bench.training.loop import load_model
 from bench.training.recipe import Recipe
-from bench.training.resuming import trained
-from bench.training.setting import Setting
-from bench.training.trial import Trial
+from bench.training.state import TrainingArguments, TrialInputs
+from bench.training.trial import RunningTrial, trained
 
 SEED = 0
 OURS, OURS_MASKED = "our trainer", "our trainer, half masked"
@@ -85,8 +84,8 @@ def make_trial(task: Task, images: Images, folder: Path) -> Trial:
     model, layout = build(Registry(), task.model, dataset, SEED)
     part = Part.of(images, dataset, None, torch.device("cpu"))
     store = PhaseStore(folder)
-    setting = Setting(task.recipe, SEED, None, part, part, store, environment={})
-    return Trial(model, layout, setting)
+    setting = TrialInputs(task.recipe, SEED, None, part, part, store, environment={})
+    return RunningTrial(model, layout, setting)
 
 
 class OurTraining:
@@ -104,7 +103,7 @@ class OurTraining:
         load_model(self.trial.model, self.start)
 
     def run(self) -> None:
-        job = Job(
+        job = TrainingArguments(
             recipe=self.task.recipe, seed=SEED, clock=0, start=0, stop=1, epochs=1, lr_scale=1.0,
             trainable=None, mode="hard", loss=cross_entropy,
         )  # fmt: skip

@@ -85,7 +85,7 @@ class Penalty(Callback):
         if not self.proximal:
             return
         # Momentum makes gradient steps 1 / (1 - m) times as long in the end, but not this one.
-        size = lr / (1 - trial.setting.recipe.momentum)
+        size = lr / (1 - trial.recipe.momentum)
         grouped = self._shapes() if self.group else {}
         for name in self.pruned:
             weight = trial.model.get_parameter(f"{name}.weight")

@@ -66,7 +66,7 @@ def scan(trial: Trial) -> list[dict[str, Any]]:
     For `Trial.once`. Rows hold `density` and, for each layer, the task's headline under a name for the
     figure, and `score/` before its name: the same with its sign such that higher is better.
     """
-    headline = TASKS[trial.setting.train.task.name].headline
+    headline = TASKS[trial.task.name].headline
     rows: list[dict[str, Any]] = [{"density": density} for density in SCANNED]
     for name in trial.layout.weights:
         weight = trial.model.get_parameter(name).detach()

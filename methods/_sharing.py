@@ -62,7 +62,7 @@ class SharedTraining(Callback):
     assignment: Tensor
 
     def gradients(self, trial: Trial) -> None:
-        decay = trial.setting.recipe.weight_decay
+        decay = trial.recipe.weight_decay
         for name, group in self._groups(trial):
             weight = trial.model.get_parameter(name)
             assert weight.grad is not None

@@ -28,7 +28,7 @@ def curve(
 
     For `Trial.once`: the network stays as it is.
     """
-    headline = TASKS[trial.setting.train.task.name].headline.column
+    headline = TASKS[trial.task.name].headline.column
     scores = absolutes(trial, layers)
     rows = []
     for threshold in thresholds:

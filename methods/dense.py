@@ -17,7 +17,7 @@ class Dense(Method):
         return True
 
     def prune(self, trial: Trial) -> None:
-        if trial.reference is None or trial.setting.weights is not None:
+        if trial.reference is None or trial.has_weights:
             trial.pretrained()
         if trial.reference is not None:
             trial.train(epochs=trial.reference.epochs)

@@ -98,7 +98,7 @@ class DropNeuron(Method):
 
     def threshold_here(self, trial: Trial) -> float:
         """Below this, what a penalty holds down cannot be told from 0."""
-        recipe = trial.setting.recipe
+        recipe = trial.recipe
         if self.threshold is not None:
             return self.threshold
         if self.proximal:

@@ -122,7 +122,7 @@ class Evolution(Callback):
         energies = []
         with Gates(trial.model, trial.layout) as gates, scoring(trial.model):
             for state in states:
-                gates.show(self._masks(trial, state.to(x.device)))
+                gates.set_masks(self._masks(trial, state.to(x.device)))
                 energies.append(evolve.energy(trial.model(x).float(), y))
         return torch.stack(energies).cpu()
 

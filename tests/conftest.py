@@ -14,9 +14,10 @@ from bench.data.batches import Part
 from bench.graph.trace import layout_of
 from bench.store.phase_cache import PhaseStore
 from bench.sweep.machine import matmul_precision
+from bench.training.contract import Trial
 from bench.training.recipe import Recipe
-from bench.training.setting import Setting
-from bench.training.trial import Trial
+from bench.training.state import TrialInputs
+from bench.training.trial import RunningTrial
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -43,14 +44,14 @@ def make_trial(tmp_path: Path) -> MakeTrial:
         split = Blobs().load(tmp_path)
         cpu = torch.device("cpu")
         fields = {"epochs": 3, "lr": 0.05, "batch_size": 32} | recipe
-        setting = Setting(
+        inputs = TrialInputs(
             recipe=Recipe(**fields), seed=seed, target=target,
             train=Part.of(split.train, Blobs(), None, cpu),
             validation=Part.of(split.validation, Blobs(), None, cpu),
             store=PhaseStore(tmp_path / "phases"),
             environment={"recipe": fields, "seed": seed}, checkpoint_seconds=0.0,
         )  # fmt: skip
-        return Trial(model, layout, setting)
+        return RunningTrial(model, layout, inputs)
 
     return make
 

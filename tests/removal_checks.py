@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.graph.count import reconnected
 from bench.graph.cut import compact
 from bench.graph.structure import Layout
-from bench.pruning.gates import zero
+from bench.pruning.hard_mask import zero
 
 
 def lively(model: nn.Module, seed: int = 0) -> nn.Module:

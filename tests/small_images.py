@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from bench.data.augment import Augment
-from bench.data.batches import Dataset, ImageFiles, Images, Part
+from bench.data.batches import Part
+from bench.data.dataset import Dataset
+from bench.data.images import ImageFiles, Images
 
 CPU = torch.device("cpu")
 

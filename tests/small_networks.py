@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.data.batches import Dataset, Images, Split
-from bench.training.trial import Trial
+from bench.data.dataset import Dataset
+from bench.data.images import Images
+from bench.data.splits import Split
+from bench.training.contract import Trial
 
 MakeTrial = Callable[..., Trial]
 

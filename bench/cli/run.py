@@ -13,7 +13,7 @@ from bench.plan.registry import Registry
 
 if TYPE_CHECKING:
     from bench.store.spec import TrialSpec
-    from bench.sweep.local import Settings
+    from bench.sweep.local import WorkerConfig
 
 PHASES_CAP_BYTES = 20 * 2**30
 
@@ -64,7 +64,7 @@ def run_command(**given: Any) -> int:
     if flags.dry_run:
         _tell(*plan.notes)
         return _dry_run(plan, results, flags.as_json)
-    from bench.sweep.local import Settings, jobs_of
+    from bench.sweep.local import WorkerConfig, jobs_of
     from bench.sweep.pending import what_is_left
 
     workers = jobs_of(flags.jobs, len(plan.chains), flags.threads, flags.device)
@@ -77,21 +77,21 @@ def run_command(**given: Any) -> int:
     results.add_to_plan(plan.trials)
     if todo.trials == 0:
         return _nothing_to_do(todo, results.folder, flags.as_json)
-    settings = Settings(
+    config = WorkerConfig(
         results.folder, flags.data_dir, flags.device, flags.threads, flags.plugins,
         tuple(sys.argv[1:]), flags.checkpoint_seconds, flags.resident_gb, _weights_file(asked),
     )  # fmt: skip
-    return _run(flags, plan, todo, results, settings, workers)
+    return _run(flags, plan, todo, results, config, workers)
 
 
 def _run(
-    flags: Flags, plan: Any, todo: Any, results: Any, settings: "Settings", workers: int
+    flags: Flags, plan: Any, todo: Any, results: Any, config: "WorkerConfig", workers: int
 ) -> int:
     from bench.sweep.local import sweep
     from bench.sweep.progress import reporter
 
-    outcome = sweep(plan, todo, settings, workers, reporter(flags.progress, flags.as_json))
-    _time_networks(results, Registry(flags.plugins), plan, settings, flags.latency)
+    outcome = sweep(plan, todo, config, workers, reporter(flags.progress, flags.as_json))
+    _time_networks(results, Registry(flags.plugins), plan, config, flags.latency)
     _trim_phases(results)
     if not flags.as_json:
         _end(results, plan, outcome, results.folder)
@@ -99,7 +99,7 @@ def _run(
 
 
 def _time_networks(
-    results: Any, registry: Registry, plan: Any, settings: Any, effort: str | None
+    results: Any, registry: Registry, plan: Any, config: Any, effort: str | None
 ) -> None:
     """The exclusive pass after the trials, in this process and alone."""
     from bench.sweep.latency_pass import effort_named, measure_all
@@ -108,7 +108,7 @@ def _time_networks(
     smoke = all(spec.budget == "smoke" for spec in plan.trials.values())
     chosen = effort_named(effort or ("off" if smoke else "quick"))
     if chosen != "off":
-        machine = Machine(device_named(settings.device), settings.threads)
+        machine = Machine(device_named(config.device), config.threads)
         machine.prepare()
         measure_all(results, registry, machine, chosen, list(plan.trials), _tell)
 
@@ -144,7 +144,7 @@ def _given(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def _check_data(registry: Registry, left: list["TrialSpec"], data_dir: Path) -> None:
     """Read every data set that will be needed, so that a missing one stops nothing half-way."""
-    from bench.data.batches import check_images
+    from bench.data.dataset import check_images
 
     for name in sorted({spec.dataset for spec in left}):
         dataset = registry.dataset(name)

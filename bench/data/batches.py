@@ -5,125 +5,20 @@ images are a part of their own that no trial ever holds: only `bench.measure.siz
 """
 
 import hashlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from bench.data.augment import Augment, View
-from bench.data.images import AnyImages, ImageFiles, Images, Shape
-from bench.data.splits import (
-    Split,
-    from_each_class,
-    shared_out,
-    shrink_for_smoke,
-    stratified,
-    with_validation,
-)
-from bench.data.streaming import RESIDENT_BYTES, Source, check_decodable, source_of
+from bench.data.dataset import Dataset
+from bench.data.images import AnyImages
+from bench.data.streaming import RESIDENT_BYTES, Source, source_of
 from bench.data.tasks import AUTOENCODER, CLASSIFICATION, Task
-from bench.errors import DataDamaged, DataMissing, TrialFailed
+from bench.errors import TrialFailed
 from bench.seeds import generator
-
-__all__ = [
-    "AnyImages",
-    "Dataset",
-    "ImageFiles",
-    "Images",
-    "Part",
-    "Shape",
-    "Split",
-    "check_images",
-    "from_each_class",
-    "shared_out",
-    "shrink_for_smoke",
-    "stratified",
-    "with_validation",
-]
-
-
-class Dataset(ABC):
-    """A source of images. A subclass in `datasets/` is a data set; its `name` is what users type.
-
-    Attributes:
-        shape, classes: known without any file: networks are built before data is read.
-        task: what is asked of a network; `classes` are labels, or how many numbers a regression has.
-        stored_one: what stands for 1 in the stored images: bytes go up to 255, numbers are numbers.
-        augment: what is done to training images unless the recipe says otherwise.
-        crop_share: of the side of a stored image, the centre that evaluation looks at.
-        relevant: which inputs the targets depend on, boolean (pixels,), where that is known.
-    """
-
-    name: str
-    shape: Shape
-    classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    task: Task = CLASSIFICATION
-    stored_one: float = 255.0
-    needs_files: bool = False
-    augment: str = "none"
-    crop_share: float = 1.0
-    relevant: Tensor | None = None
-
-    def for_seed(self, seed: int) -> "Dataset":
-        """Return the data set that a trial with this seed sees: the same for all, unless it is drawn."""
-        return self
-
-    @abstractmethod
-    def load(self, root: Path) -> Split:
-        """Return the three parts, always the same ones.
-
-        Raises:
-            DataMissing: the files are not under `root`.
-            DataDamaged: they are, but are truncated or not what they should be.
-        """
-
-    def fetch(self, root: Path) -> None:
-        """Download what `load` needs, with progress and checksums; nothing by default."""
-        return
-
-    def verify(self, root: Path) -> None:
-        """Check every file under `root`, images included; raises what `load` raises."""
-        split = self.load(root)
-        for images in (split.train, split.validation, split.test):
-            if isinstance(images, ImageFiles):
-                check_decodable(images)
-
-
-def check_images(images: AnyImages, shape: Shape, classes: int, what: str) -> None:
-    """Refuse images that are not what the data set declares; files are only looked for.
-
-    Raises:
-        DataMissing: an image file is not there.
-        DataDamaged: wrong shape or type, or a label out of range.
-    """
-    if isinstance(images, ImageFiles):
-        found: tuple[int, ...] = images.shape
-        count, kind = len(images.paths), torch.uint8
-    else:
-        found, count, kind = tuple(images.x.shape[1:]), len(images.x), images.x.dtype
-    has_numbers = images.y.is_floating_point()  # a regression's targets
-    if found != shape or kind != (torch.float32 if has_numbers else torch.uint8):
-        raise DataDamaged(f"{what}: images are {kind} {found}, expected {shape}")
-    if count != len(images.y) or len(images) == 0:
-        raise DataDamaged(f"{what}: {count} images but {len(images.y)} labels")
-    if has_numbers:
-        assert isinstance(images, Images)  # files hold uint8, which was refused above
-        is_float = images.y.dtype == torch.float32 and images.y.shape[1:] == (classes,)
-        if not is_float or not bool(images.y.isfinite().all() and images.x.isfinite().all()):
-            raise DataDamaged(
-                f"{what}: samples and targets must be finite float32, {classes} targets for each"
-            )
-    elif int(images.y.min()) < 0 or int(images.y.max()) >= classes:
-        raise DataDamaged(f"{what}: a label lies outside 0-{classes - 1}")
-    missing = images.first_missing() if isinstance(images, ImageFiles) else None
-    if missing is not None:
-        raise DataMissing(f"{what}: {missing} is missing; put the file back")
 
 
 @dataclass(frozen=True)

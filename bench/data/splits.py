@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bench.apportion import shares_of
 from bench.data.images import AnyImages
 from bench.seeds import generator
 from bench.training.recipe import SMOKE_OTHER_IMAGES, SMOKE_TRAIN_IMAGES
@@ -39,20 +40,10 @@ def stratified(y: Tensor, sizes: tuple[int, ...], *purpose: str) -> list[Tensor]
     left = [shuffled[label_of == label] for label in range(classes)]
     parts = []
     for size in sizes:
-        counts = shared_out(size, [len(members) for members in left])
+        counts = shares_of(size, [len(members) for members in left])
         chosen = [members[:count] for members, count in zip(left, counts, strict=True)]
         left = [members[count:] for members, count in zip(left, counts, strict=True)]
         parts.append(torch.cat(chosen).sort().values)
-    return parts
-
-
-def shared_out(total: int, sizes: list[int]) -> list[int]:
-    """Share a total out in proportion to sizes, in whole numbers, largest remainders first."""
-    whole = max(1, sum(sizes))
-    parts = [total * size // whole for size in sizes]
-    by_remainder = sorted(range(len(sizes)), key=lambda i: -(total * sizes[i] % whole))
-    for i in by_remainder[: total - sum(parts)]:
-        parts[i] += 1
     return parts
 
 

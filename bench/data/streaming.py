@@ -5,9 +5,7 @@ Both hand out the same bytes in the same order, so whoever asks cannot tell them
 
 import hashlib
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.data.augment import padded
 from bench.data.images import AnyImages, ImageFiles, Shape, decode_all
+from bench.data.processes import available_cores, end_with_parent
 from bench.errors import BenchError, TrialFailed
 
 RESIDENT_BYTES = 4 * 2**30
@@ -141,7 +140,7 @@ def source_of(
 
 
 def default_workers() -> int:
-    return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+    return min(MAX_WORKERS, available_cores())
 
 
 def decoded(files: ImageFiles, workers: int | None = None) -> Tensor:
@@ -266,14 +265,7 @@ def _start_quietly(worker: int) -> None:
     end of the parent, would wait for ever.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 def _context() -> Any:

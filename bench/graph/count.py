@@ -18,7 +18,7 @@ from bench.graph.structure import Layer, Layout, Norm
 
 
 @dataclass(frozen=True)
-class Account:
+class ParameterCount:
     """Sizes of a network under masks.
 
     Attributes:
@@ -39,12 +39,12 @@ class Account:
     macs_kept: int
 
 
-def count(layout: Layout, masks: Mapping[str, Tensor]) -> Account:
+def count(layout: Layout, masks: Mapping[str, Tensor]) -> ParameterCount:
     """Count under masks; a mask that is missing is all ones."""
     return _Network(layout, masks).account()
 
 
-def count_effective(layout: Layout, masks: Mapping[str, Tensor]) -> Account:
+def count_effective(layout: Layout, masks: Mapping[str, Tensor]) -> ParameterCount:
     """Count after propagating dead units to a fixed point.
 
     A unit is dead when the masks drop it or when no kept weight enters it or leaves it. A network
@@ -54,17 +54,17 @@ def count_effective(layout: Layout, masks: Mapping[str, Tensor]) -> Account:
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveUnits:
     """What is left of a network after propagating dead units: outputs and inputs, by layer."""
 
     out: dict[str, Tensor]
     inputs: dict[str, Tensor]
 
 
-def live_units(layout: Layout, masks: Mapping[str, Tensor]) -> Live:
+def live_units(layout: Layout, masks: Mapping[str, Tensor]) -> LiveUnits:
     """Return which outputs and inputs of each layer live, on the CPU."""
     network = _buried(layout, masks)
-    return Live(network.out, network.inputs)
+    return LiveUnits(network.out, network.inputs)
 
 
 def _buried(layout: Layout, masks: Mapping[str, Tensor]) -> "_Network":
@@ -154,7 +154,7 @@ class _Network:
             return int(pairs.sum()) * math.prod(layer.weight_shape[2:])
         return int(mask[pairs].sum())
 
-    def account(self) -> Account:
+    def account(self) -> ParameterCount:
         layout = self.layout
         dense = sum(math.prod(shape) for shape in layout.parameters.values())
         weights = {layer.name: math.prod(layer.weight_shape) for layer in layout.layers}
@@ -170,7 +170,7 @@ class _Network:
         weights_dense, weights_kept = sum(weights.values()), sum(left.values())
         zeroed = self._offsets_gone(self.masked_out) + weights_dense - sum(masked.values())
         gone = self._offsets_gone(self.out) + weights_dense - weights_kept
-        return Account(
+        return ParameterCount(
             params_dense=dense,
             params_masked=dense - zeroed,
             params_kept=dense - gone,

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from bench.errors import TrialFailed
 from bench.graph.count import live_units
-from bench.graph.cut import compact
+from bench.graph.cut import CannotCompact, compact
 from bench.graph.modes import evaluating
-from bench.graph.rewriting import CannotCompact
 from bench.graph.structure import Layout
 from bench.seeds import generator
 

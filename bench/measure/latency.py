@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.data.batches import Shape
+from bench.data.images import Shape
 from bench.graph.modes import evaluating
 
 Effort = Literal["off", "quick", "full"]

@@ -1,19 +1,13 @@
-"""What is reported of a trial: sizes from its masks, accuracy from one pass over the test images."""
+"""Sizes of a network under masks, all from closed forms: parameters, rates, multiply-adds, live units."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bench.data.batches import Part
-from bench.data.metrics import TASKS
-from bench.data.tasks import Evaluation
-from bench.errors import TrialFailed
-from bench.graph.count import Live, count, count_effective, live_units, output_side_share
+from bench.graph.count import LiveUnits, count, count_effective, live_units, output_side_share
 from bench.graph.structure import Layout
-from bench.training.evaluation import outputs_of
 
 
 def sizes(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -39,35 +33,6 @@ def sizes(layout: Layout, masks: Mapping[str, Tensor]) -> dict[str, Any]:
         "speedup_theoretical": plain.macs_dense / max(1, effective.macs_kept),
         "units": {name: {"kept": kept[name], "of": n} for name, n in units.items()},
         "live": live(layout, masks),
-    }
-
-
-def quality(
-    model: nn.Module, test: Part, validation: Part
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Evaluate a finished network: the one place that reads test images, in one pass.
-
-    Returns:
-        The columns of the task, and the outputs (n, outputs) on both parts by name.
-    """
-    outputs, found = {}, {}
-    for name, part in (("test", test), ("validation", validation)):
-        outputs[name], targets = outputs_of(model, part)
-        found[name] = part.task.evaluate(outputs[name], targets)
-    if not math.isfinite(found["test"].loss + found["validation"].loss):
-        raise TrialFailed("the network's outputs are not finite: its training diverged")
-    return _columns(test.task.name, found["test"], found["validation"]), outputs
-
-
-def _columns(task: str, test: Evaluation, validation: Evaluation) -> dict[str, Any]:
-    headline = TASKS[task].headline.column
-    return {
-        **test.values,
-        "test_loss": test.loss,
-        "n_test": test.n,
-        f"validation_{headline}": validation.values[headline],
-        "validation_loss": validation.loss,
-        "collapsed": test.collapsed,
     }
 
 
@@ -101,7 +66,7 @@ def support(layout: Layout, masks: Mapping[str, Tensor], relevant: Tensor) -> di
     }
 
 
-def _inputs_read(layout: Layout, found: Live) -> Tensor | None:
+def _inputs_read(layout: Layout, found: LiveUnits) -> Tensor | None:
     """Which of the network's inputs its first layers read; None where something else reads them."""
     if layout.graph is None:
         return None

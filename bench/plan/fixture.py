@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from bench.data.batches import Dataset
+from bench.data.dataset import Dataset
 from bench.data.images import Shape
 from bench.data.tasks import CLASSIFICATION
 from bench.errors import UsageError

@@ -35,6 +35,12 @@ def recipe_of(base: Recipe, changes: dict[str, Any]) -> Recipe:
     return recipe
 
 
+def recipe_from(changes: dict[str, Any]) -> Recipe:
+    """Return the recipe that a specification stores as its changes from the general defaults."""
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    return Recipe(**fields)
+
+
 def non_default(thing: Any) -> dict[str, Any]:
     """Return the fields of a dataclass object that differ from its class's defaults, as JSON."""
     values = {}

@@ -16,7 +16,8 @@ from bench.errors import UnknownName, UsageError
 from bench.plan.plugins import KINDS, Entry, Kind, function_in_file, in_file, installed, shipped
 
 if TYPE_CHECKING:
-    from bench.data.batches import Dataset
+    from bench.data.dataset import Dataset
+    from bench.store.spec import TrialSpec
     from bench.training.method import Method
     from bench.training.network import Build
 
@@ -123,7 +124,7 @@ class Registry:
         return build  # type: ignore[no-any-return]
 
     def dataset(self, name: str) -> "Dataset":
-        from bench.data.batches import Dataset
+        from bench.data.dataset import Dataset
 
         module, entry = self._load("datasets", name)
         found = _checked(getattr(module, entry.attribute, None), Dataset, entry)  # type: ignore[type-abstract]
@@ -138,6 +139,14 @@ class Registry:
         code = source_hash.of_module(self._load(kind, name)[0].__name__)
         # The code of such a network is in another package.
         return f"{code}+{version('torchvision')}" if name.startswith("torchvision:") else code
+
+    def sources_of(self, spec: "TrialSpec") -> dict[str, str]:
+        """Return the hashes of the plug-ins that a trial runs."""
+        return {
+            "method": self.source_of("methods", spec.method),
+            "model": self.source_of("models", spec.model),
+            "dataset": self.source_of("datasets", spec.dataset),
+        }
 
     def _load(self, kind: Kind, name: str) -> tuple[ModuleType, Entry]:
         from bench.store import source_hash

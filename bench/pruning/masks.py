@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import TrialFailed
-from bench.graph.count import Account, count, reconnected
+from bench.graph.count import ParameterCount, count, reconnected
 from bench.graph.structure import Layout
 from bench.pruning.ranking import Bucket, lowest, lowest_of_each, lowest_over_all, ranked
 
@@ -28,6 +28,7 @@ class Masks(Mapping[str, Tensor]):
         layout: the network's layers and sites.
         device: where the masks live.
         seed_of_ties: gives a generator for a purpose; ties in scores are broken by it.
+        target: gives the compression that drops are trimmed to; None: there is none.
     """
 
     def __init__(
@@ -35,16 +36,17 @@ class Masks(Mapping[str, Tensor]):
         layout: Layout,
         device: torch.device,
         seed_of_ties: Callable[[str], torch.Generator],
+        target: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.layout = layout
         self._seed_of_ties = seed_of_ties
-        self._target: Callable[[], float | None] = lambda: None
+        self._target = target
         shapes: dict[str, tuple[int, ...]] = {s.name: (s.size,) for s in layout.sites}
         shapes |= layout.weights
         self._bits = {n: torch.ones(s, dtype=torch.bool, device=device) for n, s in shapes.items()}
         self._touched: set[str] = set()
         self._may_be_empty = {site.name for site in layout.sites if site.may_be_empty}
-        self._account: Account | None = None
+        self._account: ParameterCount | None = None
         self.at_floor = False
         self.version = 0  # counts changes, so that others know when to look again
 
@@ -94,7 +96,7 @@ class Masks(Mapping[str, Tensor]):
         return {name: int(mask.sum()) for name, mask in self.touched.items()}
 
     @property
-    def account(self) -> Account:
+    def account(self) -> ParameterCount:
         """Parameters of the network, dense and under the masks as they are now."""
         if self._account is None:
             self._account = count(self.layout, self.touched)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.batches import shared_out
+from bench.apportion import shares_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def lowest(scores: Tensor, k: int, ties: torch.Generator) -> Tensor:
 
 def lowest_of_each(buckets: list[Bucket], k: int, ties: torch.Generator) -> dict[str, Tensor]:
     """Return positions of the lowest scores, the same share from every bucket, k in all."""
-    shares = shared_out(k, [b.may_go for b in buckets])
+    shares = shares_of(k, [b.may_go for b in buckets])
     return {
         b.name: b.alive[lowest(b.scores, share, ties)]
         for b, share in zip(buckets, shares, strict=True)

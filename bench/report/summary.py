@@ -9,9 +9,8 @@ import pandas as pd
 
 from bench.data.metrics import TASKS, Qualities
 from bench.report.columns import numbers_of, tasks_of
-from bench.report.intervals import half_width
 from bench.report.statistics import COLUMNS as DIFFERENCE
-from bench.report.statistics import differences
+from bench.report.statistics import differences, half_width
 
 _KEYS = (
     "group", "setting", "label", "method", "options", "method_version", "role",

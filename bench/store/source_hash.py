@@ -1,4 +1,4 @@
-"""What a piece of code *is*: a hash of its parsed source, taken once, when it is imported.
+"""Hashes of source code: the identity of plug-ins, of what a phase runs, and of the harness itself.
 
 Comments, docstrings and layout do not count. The neighbours a plug-in imports do. `inspect.getsource`
 would read the file at the time of the call: a file edited during a run would count as new code
@@ -7,10 +7,15 @@ while the old code still runs, so every hash is taken at import and kept.
 
 import ast
 import hashlib
+import inspect
 import sys
+from collections.abc import Callable
 from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from bench.errors import TrialFailed
 
 _BY_MODULE: dict[str, str] = {}
 # What decides a training's numbers: whole rooms, so that no file can be forgotten.
@@ -54,6 +59,43 @@ def of_core() -> str:
         parts = [_hash_file(f) for f in (*rooms, *(root / name for name in _DECIDING_FILES))]
         _BY_MODULE["core"] = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
     return _BY_MODULE["core"]
+
+
+def of_function(fn: Callable[..., Any]) -> dict[str, Any]:
+    """Return what identifies a function: its module's code, its name and, for a method, its object's fields.
+
+    Raises:
+        TrialFailed: it is a closure, a lambda or an object, whose hidden values no key could see.
+    """
+    if not (inspect.isroutine(fn) and hasattr(fn, "__qualname__")):
+        raise TrialFailed(
+            f"{fn!r} is an object or a closure of values that a phase's key cannot see; "
+            "write a function at the top of a module"
+        )
+    if fn.__module__.startswith("torch."):
+        return {"name": f"{fn.__module__}.{fn.__qualname__}"}
+    owner = getattr(fn, "__self__", None)
+    plain = inspect.unwrap(fn)
+    if owner is None and (getattr(plain, "__closure__", None) or plain.__name__ == "<lambda>"):
+        raise TrialFailed(
+            f"{plain.__qualname__} is a closure, whose hidden values a phase's key cannot see; "
+            "write it at the top of a module and pass the values as arguments"
+        )
+    facts: dict[str, Any] = {"name": plain.__qualname__, "code": of_code(plain)}
+    if owner is not None:
+        facts["owner"] = of_class(type(owner))
+        facts["fields"] = {k: repr(v) for k, v in vars(owner).items()}
+    return facts
+
+
+def of_class(cls: type) -> list[str]:
+    """Return what identifies a class: its own code and that of its bases."""
+    return [of_code(c) for c in cls.__mro__ if c.__module__ != "builtins"]
+
+
+def of_code(thing: Any) -> str:
+    """Return the name of a function or class with the hash of its module's code."""
+    return f"{thing.__qualname__}:{of_object(thing)}"
 
 
 def _hash_file(path: Path) -> str:

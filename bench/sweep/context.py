@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.data.batches import Part, Parts, shrink_for_smoke
+from bench.data.batches import Part, Parts
+from bench.data.splits import shrink_for_smoke
 from bench.data.streaming import RESIDENT_BYTES
 from bench.plan.registry import Registry
 from bench.store.results import Results

@@ -1,7 +1,6 @@
 """Run a plan: skip what is finished, share chains out to workers, keep going when a trial fails."""
 
 import multiprocessing
-import os
 import signal
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.metrics import TASKS
+from bench.data.processes import available_cores, end_with_parent
 from bench.errors import BenchError, TrialFailed, UsageError
 from bench.plan.expand import Chain, Plan
 from bench.plan.registry import Registry
@@ -26,11 +26,11 @@ from bench.sweep.pending import Todo
 from bench.sweep.progress import Event, Reporter
 
 Send = Callable[[Event], None]
-Job = tuple[TrialSpec, bool]
+Assignment = tuple[TrialSpec, bool]  # and whether its finished record is to be replaced
 
 
 @dataclass(frozen=True)
-class Settings:
+class WorkerConfig:
     """What a worker process needs to set itself up; plain values that travel."""
 
     out: Path
@@ -62,13 +62,13 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
 
 
-def sweep(plan: Plan, todo: Todo, settings: Settings, jobs: int, reporter: Reporter) -> Outcome:
+def sweep(plan: Plan, todo: Todo, config: WorkerConfig, jobs: int, reporter: Reporter) -> Outcome:
     """Run what is left.
 
     Args:
         plan: all trials by id.
         todo: the chains to run; `after` refers to their places in its list.
-        settings: for each worker.
+        config: for each worker.
         jobs: number of worker processes; 1 runs in this process.
         reporter: is told of every event.
     """
@@ -82,27 +82,27 @@ def sweep(plan: Plan, todo: Todo, settings: Settings, jobs: int, reporter: Repor
     reporter.begin(todo.trials, len(todo.finished), len(todo.failed))
     try:
         if jobs == 1:
-            _run_here(plan, todo, settings, hear)
+            _run_here(plan, todo, config, hear)
         else:
-            _run_in_workers(plan, todo, settings, jobs, hear)
+            _run_in_workers(plan, todo, config, jobs, hear)
     finally:
         reporter.end()
     return outcome
 
 
-def _run_here(plan: Plan, todo: Todo, settings: Settings, hear: Send) -> None:
-    bench = settings.bench()
+def _run_here(plan: Plan, todo: Todo, config: WorkerConfig, hear: Send) -> None:
+    bench = config.bench()
     for chain in todo.chains:
-        _run_chain(bench, _jobs(plan, todo, chain), 1, hear)
+        _run_chain(bench, _assignments(plan, todo, chain), 1, hear)
 
 
-def _jobs(plan: Plan, todo: Todo, chain: Chain) -> list[Job]:
+def _assignments(plan: Plan, todo: Todo, chain: Chain) -> list[Assignment]:
     """A chain's trials, and whether a finished record of theirs is to be replaced."""
     return [(plan.trials[i], i in todo.stale) for i in chain.trials]
 
 
 @dataclass(frozen=True)
-class _Teller:
+class _EventSender:
     """Sends a trial's events."""
 
     spec: TrialSpec
@@ -116,29 +116,29 @@ class _Teller:
         self("epoch", done=done, of=of)
 
 
-def _run_chain(bench: Bench, jobs: list[Job], worker: int, send: Send) -> None:
+def _run_chain(bench: Bench, jobs: list[Assignment], worker: int, send: Send) -> None:
     """Run trials in turn; one that fails is recorded and the next one goes on."""
     for spec, replace in jobs:
         started = time.perf_counter()
-        tell = _Teller(spec, worker, send)
-        tell("started")
+        send_event = _EventSender(spec, worker, send)
+        send_event("started")
         try:
-            record = execute(bench, spec, tell.epoch, replace)
+            record = execute(bench, spec, send_event.epoch, replace)
         except Exception as error:
             shown = str(error) if isinstance(error, BenchError) else repr(error)
-            tell("failed", error=shown, seconds=time.perf_counter() - started)
+            send_event("failed", error=shown, seconds=time.perf_counter() - started)
         else:
             task = record.get("task", "classification")
             headline = TASKS[task].headline.column
             shown_metrics = (headline, "pruning_rate", "epochs_total")
             metrics = {k: record["metrics"][k] for k in shown_metrics} | {"task": task}
-            tell("finished", **metrics, seconds=time.perf_counter() - started)
+            send_event("finished", **metrics, seconds=time.perf_counter() - started)
 
 
 # -- worker processes ----------------------------------------------------------------------------
 
 
-def _run_in_workers(plan: Plan, todo: Todo, settings: Settings, jobs: int, hear: Send) -> None:
+def _run_in_workers(plan: Plan, todo: Todo, config: WorkerConfig, jobs: int, hear: Send) -> None:
     context = multiprocessing.get_context("spawn")
     events = context.Queue()
     numbers = context.Queue()
@@ -147,7 +147,7 @@ def _run_in_workers(plan: Plan, todo: Todo, settings: Settings, jobs: int, hear:
     listener = threading.Thread(target=_listen, args=(events, hear), daemon=True)
     listener.start()
     pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_set_up, initargs=(settings, events, numbers)
+        jobs, mp_context=context, initializer=_set_up, initargs=(config, events, numbers)
     )
     try:
         _feed(pool, plan, todo)
@@ -175,7 +175,7 @@ def _feed(pool: ProcessPoolExecutor, plan: Plan, todo: Todo) -> None:
     while waiting or running:
         for index in _ready(todo, waiting, done):
             waiting.remove(index)
-            jobs = _jobs(plan, todo, todo.chains[index])
+            jobs = _assignments(plan, todo, todo.chains[index])
             if jobs:
                 running[pool.submit(_work, jobs)] = index
             else:
@@ -206,22 +206,15 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _set_up(settings: Settings, events: Any, numbers: Any) -> None:
+def _set_up(config: WorkerConfig, events: Any, numbers: Any) -> None:
     """Make this process a worker: it ignores Ctrl-C and dies with the process that started it."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    _worker = _Worker(settings.bench(), numbers.get(), events)
+    end_with_parent()
+    _worker = _Worker(config.bench(), numbers.get(), events)
 
 
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(jobs: list[Job]) -> None:
+def _work(jobs: list[Assignment]) -> None:
     assert _worker is not None
     _run_chain(_worker.bench, jobs, _worker.number, _worker.events.put)
 
@@ -233,8 +226,7 @@ def jobs_of(given: str, chains: int, threads: int, device: str) -> int:
         UsageError: not a number above 0.
     """
     if given == "auto":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        wanted = 1 if device_named(device).type == "cuda" else max(1, (cores or 1) // threads)
+        wanted = 1 if device_named(device).type == "cuda" else max(1, available_cores() // threads)
     elif given.isdecimal() and int(given) > 0:
         wanted = int(given)
     else:

@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -80,6 +81,17 @@ class Machine:
             "torch": torch.__version__,
             "matmul": self.matmul,
         }
+
+    def peak_memory_mb(self) -> float | None:
+        """Return the most memory taken so far: of the GPU, else of this process; None where not told."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        try:
+            import resource  # Windows has none
+        except ImportError:
+            return None
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes
 
     def record(self, flags: list[str]) -> dict[str, Any]:
         """What `env.json` holds."""

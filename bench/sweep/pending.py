@@ -7,7 +7,6 @@ from bench.plan.expand import Chain, Plan
 from bench.plan.registry import Registry
 from bench.store.results import Results
 from bench.store.spec import TrialSpec
-from bench.sweep.execute import sources
 
 
 @dataclass
@@ -70,7 +69,7 @@ class _Changed:
     def __call__(self, spec: TrialSpec) -> bool:
         names = (spec.method, spec.model, spec.dataset)
         if names not in self._now:
-            self._now[names] = sources(self.registry, spec)
+            self._now[names] = self.registry.sources_of(spec)
         try:
             text = (self.results.trial(spec.id).path / "spec.json").read_text(encoding="utf-8")
             then = json.loads(text)["sources"]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bench.data.batches import Dataset, Shape
+from bench.data.dataset import Dataset
+from bench.data.images import Shape
 from bench.errors import UsageError
 from bench.graph.cut import compact
 from bench.graph.structure import Layout

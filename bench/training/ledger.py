@@ -2,24 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from bench.errors import TrialFailed
 from bench.store.phase_cache import PhaseStore, Stored
-from bench.training.job import Cost
-
-
-@dataclass
-class Work:
-    """What this process did for a trial, as opposed to what the trial cost."""
-
-    trainings: int = 0
-    trainings_reused: int = 0
-    epochs: int = 0
-    images_seen: int = 0
-    phases_computed: int = 0
-    phases_reused: int = 0
-    waited_seconds: float = 0.0
+from bench.training.state import Cost, Work
 
 
 class Ledger:
@@ -27,14 +14,14 @@ class Ledger:
 
     Attributes:
         costs: by key, so that a phase counts once however often it is loaded.
-        meter: the cost that forward passes are added to at the moment.
+        current_cost: of the running phase; forward passes are added to it.
     """
 
     def __init__(self, store: PhaseStore) -> None:
         self.store = store
         self.work = Work()
         self.costs: dict[str, Cost] = {}
-        self.meter = Cost()
+        self.current_cost = Cost()
         self._inside = False
 
     def phase(self, key: str, compute: Callable[[], Stored]) -> tuple[Stored, bool]:
@@ -73,8 +60,8 @@ class Ledger:
         return total
 
     def _compute(self, key: str, compute: Callable[[], Stored]) -> Stored:
-        self.meter, self._inside = Cost(), True
-        cost = self.meter
+        self.current_cost, self._inside = Cost(), True
+        cost = self.current_cost
         started = time.perf_counter()
         try:
             record, tensors = compute()

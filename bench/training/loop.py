@@ -13,23 +13,25 @@ from bench.data.batches import Part
 from bench.data.tasks import CLASSIFICATION
 from bench.errors import TrialFailed
 from bench.graph.structure import Layout
-from bench.pruning.gates import Frozen, Gates, HardMask, apply_hard
+from bench.pruning.gates import Frozen, Gates
+from bench.pruning.hard_mask import HardMask, apply_hard
 from bench.pruning.masks import Masks, same
 from bench.seeds import derive, generator
 from bench.training import batchnorm
-from bench.training.callback import Callback, pack, unpack
-from bench.training.job import Job, Progress
+from bench.training.callback_fields import pack, unpack
+from bench.training.contract import Callback
+from bench.training.state import Progress, TrainingArguments
 
 if TYPE_CHECKING:
-    from bench.training.trial import Trial
+    from bench.training.contract import Trial
 
 
 class Training:
-    """Runs a `Job` on a network, from its start or from a saved `Progress`."""
+    """Runs `TrainingArguments` on a network, from its start or from a saved `Progress`."""
 
     def __init__(
         self,
-        job: Job,
+        arguments: TrainingArguments,
         model: nn.Module,
         layout: Layout,
         masks: Masks,
@@ -37,19 +39,19 @@ class Training:
         callback: Callback | None,
         trial: "Trial",
     ) -> None:
-        self.job, self.model, self.layout, self.masks = job, model, layout, masks
+        self.arguments, self.model, self.layout, self.masks = arguments, model, layout, masks
         self.part = part.in_layout(layout.has_convolutions)
         self.counts_hits = part.task == CLASSIFICATION
-        self.augment = Augment.parse(job.recipe.augment)
+        self.augment = Augment.parse(arguments.recipe.augment)
         self.callback, self.trial = callback, trial
         self.gates = Gates(model, layout)
         self.masks_at_entry = dict(masks.touched)
-        if job.mode == "gate" and any(name in layout.weights for name in masks.touched):
+        if arguments.mode == "gate" and any(name in layout.weights for name in masks.touched):
             raise TrialFailed('mode "gate" masks units; single weights are masked in mode "hard"')
-        if job.mode != "gate":
+        if arguments.mode != "gate":
             apply_hard(model, masks)
         self.optimizer = self._optimizer()
-        self.progress = Progress(epoch=job.start)
+        self.progress = Progress(epoch=arguments.start)
         self._losses: list[Tensor] = []  # of the epoch's steps, on the device
         self._right = torch.zeros((), dtype=torch.int64, device=part.device)
         self._random_states: list[Tensor] = []  # of a resumed epoch: on the CPU, on the GPU
@@ -96,7 +98,7 @@ class Training:
                 # momentum is not: take the weight's own layout.
                 like = value.shape == parameter.shape
                 own = torch.empty_like(parameter.data).copy_(value) if like else value
-                if self.job.recipe.optimizer == "adam":
+                if self.arguments.recipe.optimizer == "adam":
                     own = own.to(parameter.device)  # where fused Adam wants its step counter
                 self.optimizer.state[parameter][key] = own
 
@@ -108,10 +110,10 @@ class Training:
         Args:
             checkpoint: called after every batch and every epoch but the last; it may save `state`.
         """
-        job = self.job
+        arguments = self.arguments
         self._seconds_before, self._started = self.progress.cost.seconds, time.perf_counter()
-        while self.progress.epoch < job.stop:
-            if job.mode == "gate":
+        while self.progress.epoch < arguments.stop:
+            if arguments.mode == "gate":
                 with self.gates:
                     line = self._epoch(checkpoint)
             else:
@@ -123,30 +125,30 @@ class Training:
                 self.callback.epoch(self.trial, self.progress.epoch)
             self._count_seconds()
             self.progress.log.append(line)
-            if self.progress.epoch < job.stop:
+            if self.progress.epoch < arguments.stop:
                 checkpoint(self)
         self._finish()
 
     def _epoch(self, checkpoint: Callable[["Training"], None]) -> dict[str, Any]:
-        job, done, recipe = self.job, self.progress.epoch, self.job.recipe
-        clock = job.clock + done - job.start
-        order = torch.randperm(len(self.part), generator=generator(job.seed, "order", clock))
+        arguments, done, recipe = self.arguments, self.progress.epoch, self.arguments.recipe
+        clock = arguments.clock + done - arguments.start
+        order = torch.randperm(len(self.part), generator=generator(arguments.seed, "order", clock))
         if len(order) % recipe.batch_size == 1 and batchnorm.has_norms(self.model):
             order = order[:-1]  # one image has no batch statistics
-        hard = HardMask(self.model, self.masks) if job.mode == "hard" else None
-        frozen = Frozen(self.model, self.masks) if job.mode == "gate" else None
+        hard = HardMask(self.model, self.masks) if arguments.mode == "hard" else None
+        frozen = Frozen(self.model, self.masks) if arguments.mode == "gate" else None
         self.model.train()
         n = len(order)
         steps = -(-n // recipe.batch_size)
         if self.progress.step == 0:
             self._losses, self._right = [], torch.zeros_like(self._right)
         batches = self.part.training_batches(
-            recipe.batch_size, order, self.augment, job.seed, clock, self.progress.step
+            recipe.batch_size, order, self.augment, arguments.seed, clock, self.progress.step
         )
         self._seed_globally(clock)
         lr = 0.0
         for step, (x, y) in enumerate(batches, self.progress.step):
-            lr = job.lr_scale * recipe.lr_at(done + step / steps, job.epochs)
+            lr = arguments.lr_scale * recipe.lr_at(done + step / steps, arguments.epochs)
             loss, logits = self._step(x, y, lr, hard, frozen)
             # Kept on the device: no host waits inside an epoch.
             self._losses.append(loss)
@@ -167,7 +169,7 @@ class Training:
     def _seed_globally(self, clock: int) -> None:
         """Seed what Dropout draws from; in mid-epoch, go on from where it was."""
         if not self._random_states:
-            torch.manual_seed(derive(self.job.seed, "global", clock))
+            torch.manual_seed(derive(self.arguments.seed, "global", clock))
             return
         torch.set_rng_state(self._random_states[0])
         if len(self._random_states) > 1:
@@ -175,7 +177,7 @@ class Training:
         self._random_states = []
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.job.recipe.precision == "fp32":
+        if self.arguments.recipe.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.part.device.type, torch.bfloat16)
 
@@ -189,16 +191,16 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         if callback is not None:
-            self.gates.show({})  # what the callback looks at, it masks itself
+            self.gates.set_masks({})  # what the callback looks at, it masks itself
             callback.batch(self.trial, x, y)
         if frozen is not None:
-            self.gates.show(self.masks.touched)
+            self.gates.set_masks(self.masks.touched)
         if hard is not None:
             hard.follow(self.optimizer)
         self.optimizer.zero_grad()
         with self._autocast():
             logits = self.model(x)
-        loss = self.job.loss(logits.float(), y)
+        loss = self.arguments.loss(logits.float(), y)
         penalty = callback.penalty(self.trial) if callback is not None else None
         (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
         if callback is not None:
@@ -222,25 +224,27 @@ class Training:
             raise TrialFailed(
                 f"the training diverged: the loss was not finite at step {int(bad[0]) + 1} of epoch "
                 f"{epoch + 1}; try a lower learning rate, such as --set recipe.lr="
-                f"{self.job.recipe.lr / 10:g}"
+                f"{self.arguments.recipe.lr / 10:g}"
             )
 
     def _finish(self) -> None:
         """Zero what the last hook dropped; where masks moved, estimate BatchNorm statistics again."""
-        if self.job.mode == "hard":
+        if self.arguments.mode == "hard":
             apply_hard(self.model, self.masks)
         if self.masks_moved() and batchnorm.has_norms(self.model):
-            job = self.job
+            arguments = self.arguments
             with self.gates:
-                self.gates.show(self.masks.touched if job.mode != "hard" else {})
-                batchnorm.estimate(self.model, self.part, job.recipe.batch_size, job.seed)
+                self.gates.set_masks(self.masks.touched if arguments.mode != "hard" else {})
+                batchnorm.estimate(
+                    self.model, self.part, arguments.recipe.batch_size, arguments.seed
+                )
 
     def masks_moved(self) -> bool:
         """Whether the masks differ from those at entry, also after a resume."""
         return not same(self.masks.touched, self.masks_at_entry)
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        recipe, prefixes = self.job.recipe, self.job.trainable
+        recipe, prefixes = self.arguments.recipe, self.arguments.trainable
         parameters = [
             p
             for name, p in self.model.named_parameters()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from bench.pruning.masks import Scope, Scores
+from bench.training.contract import Trial
 from bench.training.recipe import Recipe
-from bench.training.trial import Trial
 
 Start = Literal["init", "pretrained"]
 Retrain = Literal["finetune", "rewind", "none"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from bench.data.batches import Shape
+from bench.data.images import Shape
 from bench.training.recipe import Recipe
 
 Build = Callable[[int, Shape], nn.Module]

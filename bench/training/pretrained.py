@@ -20,7 +20,7 @@ _OF_A_FILE = "sha256:"
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedWeights:
     """Weights that fit a network.
 
     Attributes:
@@ -109,7 +109,9 @@ def check_file(file: Path, network: nn.Module, layout: Layout, model: str) -> No
     _fresh(shapes, network, layout, f"--weights {file} does not fit {model}")
 
 
-def fitted(weights: Mapping[str, Tensor], network: nn.Module, layout: Layout, what: str) -> Fitted:
+def fitted(
+    weights: Mapping[str, Tensor], network: nn.Module, layout: Layout, what: str
+) -> FittedWeights:
     """Make a whole state of a network out of weights; a classifier of another size stays fresh.
 
     Raises:
@@ -118,7 +120,7 @@ def fitted(weights: Mapping[str, Tensor], network: nn.Module, layout: Layout, wh
     fresh = _fresh({k: tuple(v.shape) for k, v in weights.items()}, network, layout, what)
     state = {k: v.clone() for k, v in network.state_dict().items()}
     state |= {k: v for k, v in weights.items() if k not in fresh}
-    return Fitted(state, fresh)
+    return FittedWeights(state, fresh)
 
 
 def _fresh(

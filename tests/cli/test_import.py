@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.cli.main import cli
-from bench.data.batches import Part, shrink_for_smoke
+from bench.data.batches import Part
+from bench.data.splits import shrink_for_smoke
 from bench.measure.codec import decode, encode
 from bench.plan.fixture import build
 from bench.plan.registry import Registry

@@ -14,16 +14,10 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from small_networks import Blobs
 from torch import Tensor
 
-from bench.data.batches import (
-    Dataset,
-    Images,
-    Part,
-    check_images,
-    from_each_class,
-    shrink_for_smoke,
-    stratified,
-    with_validation,
-)
+from bench.data.batches import Part
+from bench.data.dataset import Dataset, check_images
+from bench.data.images import Images
+from bench.data.splits import from_each_class, shrink_for_smoke, stratified, with_validation
 from bench.datasets.embedded import Digits, Mnist5k
 from bench.datasets.mnist import FashionMnist, KuzushijiMnist, Mnist
 from bench.errors import DataDamaged, DataMissing

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.cli.main import main
-from bench.data.batches import Dataset, Images, Part
+from bench.data.batches import Part
+from bench.data.dataset import Dataset
+from bench.data.images import Images
 from bench.data.metrics import TASKS
 from bench.data.tasks import AUTOENCODER, CLASSIFICATION, REGRESSION
 from bench.datasets.embedded import Mnist5kPixels
@@ -24,11 +26,11 @@ from bench.datasets.sparse_regression import SparseRegression
 from bench.graph.trace import layout_of
 from bench.seeds import generator
 from bench.store.phase_cache import PhaseStore
+from bench.training.contract import Trial
 from bench.training.evaluation import evaluate
 from bench.training.recipe import Recipe
-from bench.training.setting import Setting
-from bench.training.states import validated_with
-from bench.training.trial import Trial
+from bench.training.state import TrialInputs
+from bench.training.trial import RunningTrial, validated_with
 
 steady = settings(deadline=None, derandomize=True, database=None, max_examples=30)
 CPU = torch.device("cpu")
@@ -125,14 +127,14 @@ def regression_trial(folder: Path, seed: int = 0, **recipe: Any) -> Trial:
     fields = {"epochs": 1, "batch_size": 500, "momentum": 0.0, "nesterov": False, "lr": 1e-4,
               "weight_decay": 0.0, "schedule": "constant"} | recipe  # fmt: skip
     train, validation = (Part.of(p, dataset, None, CPU) for p in (split.train, split.validation))
-    setting = Setting(Recipe(**fields), seed, None, train, validation,
+    setting = TrialInputs(Recipe(**fields), seed, None, train, validation,
                       PhaseStore(folder / "phases"), {"recipe": fields, "seed": seed})  # fmt: skip
-    return Trial(model, layout_of(model, torch.zeros(1, 1, 1, 20)), setting)
+    return RunningTrial(model, layout_of(model, torch.zeros(1, 1, 1, 20)), setting)
 
 
 def test_a_regression_is_trained_with_the_squared_error(tmp_path: Path) -> None:
     trial = regression_trial(tmp_path)
-    x, y = trial.setting.train.batch(torch.arange(500))
+    x, y = trial._inputs.train.batch(torch.arange(500))
     assert y.shape == (500, 1)
     outputs = trial.model(x)
     loss = sum((outputs[i, 0] - y[i, 0]) ** 2 for i in range(500)) / 500
@@ -143,7 +145,7 @@ def test_a_regression_is_trained_with_the_squared_error(tmp_path: Path) -> None:
     for (name, found), gradient in zip(trial.model.named_parameters(), gradients, strict=True):
         moved = -1e-4 * gradient
         assert torch.allclose(found - before[name], moved, rtol=1e-3, atol=1e-5), name
-    (line,) = [e for e in trial.events if "train_loss" in e]
+    (line,) = [e for e in trial._events if "train_loss" in e]
     assert line["train_loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
     assert "train_top1" not in line
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from small_images import CPU, write_image
 
-from bench.data.batches import ImageFiles, Part, Split
+from bench.data.batches import Part
+from bench.data.images import ImageFiles
+from bench.data.splits import Split
 from bench.datasets.folder import ImageFolder
 from bench.datasets.imagenet import Imagenet, Imagenette, TinyImagenet
 from bench.errors import BenchError, DataDamaged, DataMissing, UsageError

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from bench.data.augment import Augment
-from bench.data.batches import Dataset, ImageFiles, Images, Part, check_images
+from bench.data.batches import Part
+from bench.data.dataset import Dataset, check_images
+from bench.data.images import ImageFiles, Images
 from bench.datasets.cifar import Cifar10
 from bench.datasets.flowers import Flowers, FlowersOfficial
 from bench.datasets.folder import ImageFolder

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.augment import Augment
-from bench.data.batches import Dataset, Images, Part, check_images, shrink_for_smoke
+from bench.data.batches import Part
+from bench.data.dataset import Dataset, check_images
+from bench.data.images import Images
+from bench.data.splits import shrink_for_smoke
 from bench.data.tasks import AUTOENCODER, REGRESSION
 from bench.datasets.embedded import Mnist5k, Mnist5kPixels
 from bench.datasets.mnist import FashionPixels, MnistPixels

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.graph.count import count, count_effective
 from bench.graph.structure import Coupling, Layout
 from bench.graph.trace import activations, layout_of
-from bench.pruning.gates import apply_hard, zero
+from bench.pruning.hard_mask import apply_hard, zero
 from bench.pruning.masks import Masks
 from bench.seeds import generator
 

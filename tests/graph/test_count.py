@@ -16,7 +16,8 @@ import bench.models.lenet
 from bench.graph.count import count, count_effective
 from bench.graph.structure import Layout
 from bench.graph.trace import layout_of
-from bench.pruning.gates import Gates, apply_hard
+from bench.pruning.gates import Gates
+from bench.pruning.hard_mask import apply_hard
 from bench.pruning.masks import Masks
 from bench.seeds import generator
 from bench.training.network import About, about
@@ -387,7 +388,7 @@ def test_zeroed_gated_and_cut_networks_compute_the_same(build: Build) -> None:
         with torch.no_grad():
             cut = smaller(model, masks)(x)
             with Gates(model, layout) as gates:
-                gates.show(masks)
+                gates.set_masks(masks)
                 gated = model(x)
             open_again = model(x)
             apply_hard(model, masks_of(layout, masks))

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from bench.graph.count import count, count_effective
 from bench.graph.structure import Coupling, Layout
 from bench.graph.trace import activations, layout_of
-from bench.pruning.gates import Gates, apply_hard
+from bench.pruning.gates import Gates
+from bench.pruning.hard_mask import apply_hard
 from bench.pruning.masks import Masks
 from bench.seeds import generator
 
@@ -124,7 +125,7 @@ def test_gates_compute_what_zeroed_weights_compute(
     masks = random_masks(layout, seed=4)
     with Gates(model, layout) as gates, torch.no_grad():
         whole = model(x)
-        gates.show(masks)
+        gates.set_masks(masks)
         gated = model(x)
     apply_hard(model, masks_of(layout, masks))
     with torch.no_grad():

@@ -85,7 +85,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished smoke run of one small network, not yet timed."""
     from bench.plan.expand import make_plan
     from bench.plan.request import requests
-    from bench.sweep.local import Settings, sweep
+    from bench.sweep.local import WorkerConfig, sweep
     from bench.sweep.pending import what_is_left
     from bench.sweep.progress import reporter
 
@@ -97,7 +97,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results.create()
     results.add_to_plan(plan.trials)
     todo = what_is_left(plan, results, Registry(), False, False)
-    sweep(plan, todo, Settings(out, out), 1, reporter("off", False))
+    sweep(plan, todo, WorkerConfig(out, out), 1, reporter("off", False))
     return out
 
 

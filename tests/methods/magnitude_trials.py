@@ -16,6 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from bench.api import Masks, Trial
 from bench.graph.trace import layout_of
 from bench.seeds import generator
+from bench.training.trial import RunningTrial
 
 few = settings(
     max_examples=20, deadline=None, derandomize=True, database=None,
@@ -34,7 +35,7 @@ def one_layer(make_trial: MakeTrial, *weights: float) -> Trial:
     """A trial of a single neuron without a bias."""
     model = nn.Sequential(OrderedDict(fc=nn.Linear(len(weights), 1, bias=False)))
     model.fc.weight.data = torch.tensor([weights], dtype=torch.float32)
-    return Trial(model, layout_of(model, torch.zeros(1, len(weights))), make_trial().setting)
+    return RunningTrial(model, layout_of(model, torch.zeros(1, len(weights))), make_trial()._inputs)
 
 
 def drawn(make_trial: MakeTrial, seed: int, build: Callable[[], nn.Module] = small_mlp) -> Trial:

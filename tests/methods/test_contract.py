@@ -8,6 +8,7 @@ from small_networks import MakeTrial, small_conv, small_mlp
 from torch import nn
 
 from bench.plan.registry import Registry
+from bench.training.trial import close
 
 REGISTRY = Registry()
 # Three epochs of the default penalty leave nothing small enough.
@@ -26,7 +27,7 @@ def test_a_method_ends_at_its_target_and_repeats_itself_from_its_phases(
     for _ in range(2):
         trial = make_trial(build, target=target)
         method.prune(trial)
-        trial.close()
+        close(trial)
         states.append({k: v.clone() for k, v in trial.model.state_dict().items()})
         counts = trial.masks.counts()
     if method.rate == "target":
@@ -35,9 +36,9 @@ def test_a_method_ends_at_its_target_and_repeats_itself_from_its_phases(
         assert not counts
     else:
         assert counts
-        assert trial.rounds[-1] == counts
-    assert trial.ledger.cost.epochs >= 3
-    assert trial.ledger.work.trainings == 0  # the second time nothing is trained
+        assert trial._rounds[-1] == counts
+    assert trial._ledger.cost.epochs >= 3
+    assert trial._ledger.work.trainings == 0  # the second time nothing is trained
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
     assert all(torch.isfinite(v).all() for v in states[0].values())
 
@@ -53,9 +54,9 @@ def test_a_seed_decides_everything_and_the_global_generator_nothing(
         trial = make_trial(small_mlp, target=target, seed=seed)
         # Each run gets a store of its own: nothing may come from the other's phases.
         object.__setattr__(
-            trial.setting, "store", type(trial.setting.store)(tmp_path_factory.mktemp("phases"))
+            trial._inputs, "store", type(trial._inputs.store)(tmp_path_factory.mktemp("phases"))
         )
-        trial.ledger.store = trial.setting.store
+        trial._ledger.store = trial._inputs.store
         torch.manual_seed(noise)
         method.prune(trial)
         weights.append(trial.model.get_parameter("fc1.weight").detach().clone())

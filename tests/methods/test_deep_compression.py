@@ -22,8 +22,9 @@ from bench.methods._sharing import SharedTraining, clustered, share
 from bench.methods.deep_compression import DeepCompression
 from bench.methods.magnitude import Magnitude
 from bench.plan.registry import Registry
-from bench.pruning.gates import apply_hard
-from bench.training.setting import Reference
+from bench.pruning.hard_mask import apply_hard
+from bench.training.contract import Reference
+from bench.training.trial import close
 
 # One batch an epoch, one rate, strong decay to be left out.
 BARE: dict[str, Any] = {"batch_size": 192, "schedule": "constant", "weight_decay": 0.1}
@@ -134,7 +135,7 @@ def test_values_learn_as_through_autograd_and_do_not_decay(
         [{"params": list(oracle.books), "weight_decay": 0.0}, {"params": others}],
         0.02, 0.9, weight_decay=0.1, nesterov=nesterov,
     )  # fmt: skip
-    part = trial.setting.train.in_layout(trial.layout.has_convolutions)
+    part = trial._inputs.train.in_layout(trial.layout.has_convolutions)
     x, y = part.batch(torch.arange(192))
     for _ in range(6):
         optimizer.zero_grad()
@@ -205,7 +206,7 @@ def test_a_layer_has_as_many_values_as_its_bits_leave(
         values = 2 ** (conv_bits if layer.is_convolution else linear_bits) - 1
         assert 1 <= len(weight[mask].unique()) <= values
         assert not bool(weight[~mask].any())
-    assert trial.index_bits == 5
+    assert trial._index_bits == 5
     assert trial.masks.compression >= 2 * (1 - 1e-9)
 
 
@@ -219,7 +220,7 @@ def test_pruning_is_magnitudes_and_its_network_is_kept_beside(
     plain, trial = make_trial(target=target), make_trial(target=target)
     Magnitude(**options).prune(plain)
     DeepCompression(**options, share_epochs=1, index_bits=4).prune(trial)
-    kept = trial.kept["before_sharing"]
+    kept = trial._kept["before_sharing"]
     assert kept.masks.keys() == plain.masks.touched.keys() == trial.masks.touched.keys()
     for name, mask in plain.masks.touched.items():
         assert torch.equal(kept.masks[name], mask)
@@ -227,8 +228,8 @@ def test_pruning_is_magnitudes_and_its_network_is_kept_beside(
     for name, tensor in plain.model.state_dict().items():
         assert torch.equal(kept.tensors[name], tensor)
     assert not torch.equal(trial.model.fc1.weight, plain.model.fc1.weight)
-    assert trial.index_bits == 4
-    assert trial.ledger.cost.epochs == plain.ledger.cost.epochs + 3
+    assert trial._index_bits == 4
+    assert trial._ledger.cost.epochs == plain._ledger.cost.epochs + 3
 
 
 def test_without_epochs_the_values_are_those_of_k_means(make_trial: MakeTrial) -> None:
@@ -248,10 +249,10 @@ def test_a_seed_decides_the_file_to_the_byte(
     files = []
     for i, seed in enumerate((0, 0, 1)):
         trial = make_trial(build, target=2.0, seed=seed, epochs=2)
-        trial.ledger.store = type(trial.ledger.store)(tmp_path / f"phases-{i}")
+        trial._ledger.store = type(trial._ledger.store)(tmp_path / f"phases-{i}")
         torch.manual_seed(i)
         DeepCompression(share_epochs=1, start="random").prune(trial)
-        assert trial.ledger.work.trainings >= 3  # nothing was found
+        assert trial._ledger.work.trainings >= 3  # nothing was found
         through_files(tmp_path, trial.model, trial.layout, trial.masks.touched, 5, {})
         files.append((tmp_path / "model.dc").read_bytes())
     assert files[0] == files[1] != files[2]
@@ -266,18 +267,18 @@ def test_the_random_control_ends_at_the_same_counts(
     method = DeepCompression(**options, share_epochs=1)
     trial = make_trial(small_conv, target=None if options else 4.0)
     method.prune(trial)
-    trial.close()
+    close(trial)
     how = method.control()
-    rounds = trial.rounds if how.follows_rounds else trial.rounds[-1:]
+    rounds = trial._rounds if how.follows_rounds else trial._rounds[-1:]
     reference = Reference(
-        how.start, tuple(rounds), trial.lr_scale, how.retrains, trial.masks.touched, 9
+        how.start, tuple(rounds), trial._lr_scale, how.retrains, trial.masks.touched, 9
     )
     for control in ("random", "magnitude"):
         follower = make_trial(small_conv)
-        follower.setting = dataclasses.replace(follower.setting, reference=reference)
+        follower._inputs = dataclasses.replace(follower._inputs, reference=reference)
         Registry().method(control)().prune(follower)
         assert follower.masks.counts() == trial.masks.counts()
-        assert follower.ledger.cost.epochs >= 3
+        assert follower._ledger.cost.epochs >= 3
         same = torch.equal(follower.masks["conv2.weight"], trial.masks["conv2.weight"])
         assert same <= (control == "magnitude")
 
@@ -286,9 +287,9 @@ def test_the_random_control_ends_at_the_same_counts(
 def test_a_control_of_what_dropped_nothing_is_trained(make_trial: MakeTrial, control: str) -> None:
     follower = make_trial()
     reference = Reference("init", (), 1.0, True, {}, 9)
-    follower.setting = dataclasses.replace(follower.setting, reference=reference)
+    follower._inputs = dataclasses.replace(follower._inputs, reference=reference)
     Registry().method(control)().prune(follower)
-    assert follower.ledger.cost.epochs >= 3
+    assert follower._ledger.cost.epochs >= 3
 
 
 def test_a_control_starts_and_goes_on_as_the_pruning_does() -> None:

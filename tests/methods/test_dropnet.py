@@ -17,8 +17,8 @@ from bench.data.batches import Part
 from bench.graph.trace import layout_of
 from bench.methods.dropnet import DropNet, mean_activation
 from bench.seeds import generator
-from bench.training.job import Job
 from bench.training.loop import Training
+from bench.training.state import TrainingArguments
 
 WIDTHS = {"conv1": 64, "conv2": 64, "conv3": 128, "conv4": 128}
 # Kept counts of the released cache, drop 0.2.
@@ -141,7 +141,7 @@ def with_images(trial: Trial, n: int) -> Trial:
     pixels = torch.randint(0, 256, (n, 1, 8, 8), generator=g, dtype=torch.uint8)
     images = Images(pixels, torch.randint(4, (n,), generator=g))
     part = Part.of(images, Blobs(), None, torch.device("cpu"))
-    trial.setting = dataclasses.replace(trial.setting, train=part)
+    trial._inputs = dataclasses.replace(trial._inputs, train=part)
     return trial
 
 
@@ -156,7 +156,7 @@ def stored_activations(
     copy = build()
     copy.load_state_dict(trial.model.state_dict())
     copy.eval()
-    x, _ = next(trial.setting.train.batches(len(trial.setting.train)))
+    x, _ = next(trial._inputs.train.batches(len(trial._inputs.train)))
     found = {}
     with torch.no_grad():
         for name, module in copy.named_children():
@@ -209,7 +209,7 @@ def test_d2_scores_do_not_depend_on_the_batch_size(
     trial = with_images(make_trial(NETWORKS[network][0]), 600)
 
     def scores_at(size: int) -> dict[str, Tensor]:
-        part = trial.setting.train.in_layout(trial.layout.has_convolutions)
+        part = trial._inputs.train.in_layout(trial.layout.has_convolutions)
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             yield from part.batches(size)
@@ -454,13 +454,13 @@ def test_d7_the_same_run_again_is_found_done_and_ends_the_same(
     first, again = (make_trial(build, target=2.0, epochs=1) for _ in range(2))
     for trial in (first, again):
         method.prune(trial)
-    assert first.ledger.work.trainings > 2
+    assert first._ledger.work.trainings > 2
     ours, theirs = first.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(ours[k], theirs[k]) for k in ours)
     assert first.masks.counts() == again.masks.counts()
-    assert again.ledger.work.trainings == 0
-    assert again.ledger.work.phases_computed == 0
-    assert dataclasses.asdict(again.ledger.cost) == dataclasses.asdict(first.ledger.cost)
+    assert again._ledger.work.trainings == 0
+    assert again._ledger.work.phases_computed == 0
+    assert dataclasses.asdict(again._ledger.cost) == dataclasses.asdict(first._ledger.cost)
 
 
 # -- D8: dropped units in training -----------------------------------------------------------
@@ -471,18 +471,18 @@ class Watch(Callback):
     """Logs every step's gradients and the weights after it."""
 
     def gradients(self, trial: Trial) -> None:
-        trial.events.append(
+        trial._events.append(
             dict(gradients={n: p.grad.clone() for n, p in trial.model.named_parameters()})
         )
 
     def step(self, trial: Trial, lr: float) -> None:
-        trial.events.append(
+        trial._events.append(
             dict(weights={n: p.detach().clone() for n, p in trial.model.named_parameters()})
         )
 
 
 def logged(trial: Trial, what: str) -> list[dict[str, Tensor]]:
-    return [event[what] for event in trial.events if what in event]
+    return [event[what] for event in trial._events if what in event]
 
 
 def dead_entries(trial: Trial, columns: bool) -> dict[str, Tensor]:
@@ -535,8 +535,8 @@ class Checks(Callback):
 
 def train_in_steps(trial: Trial, mode: str, check: Callable[[Training], None]) -> None:
     """Train for two epochs and look at network and optimiser after every step."""
-    setting = trial.setting
-    job = Job(setting.recipe, setting.seed, 0, 0, 2, 2, 1.0, None, mode, trial.loss)
+    setting = trial._inputs
+    job = TrainingArguments(setting.recipe, setting.seed, 0, 0, 2, 2, 1.0, None, mode, trial.loss)
     training = Training(job, trial.model, trial.layout, trial.masks, setting.train,
                         Checks(lambda: check(training)), trial)  # fmt: skip
     training.run(lambda now: None)

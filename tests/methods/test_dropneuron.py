@@ -318,11 +318,11 @@ def test_dropout_is_drawn_from_the_seed_and_keeping_all_is_no_dropout(
 ) -> None:
     def trained(seed: int, keep_prob: float | None, build: Any = small_mlp) -> Tensor:
         trial = make_trial(build, seed=seed, epochs=2)
-        for phase in trial.setting.store.folder.glob("*.safetensors"):  # nothing is reused
+        for phase in trial._inputs.store.folder.glob("*.safetensors"):  # nothing is reused
             phase.unlink()
         DropNeuron(keep_prob=keep_prob).prune(trial)
-        assert trial.ledger.work.trainings == 1
-        return trial.kept["before_pruning"].tensors["fc2.weight"]
+        assert trial._ledger.work.trainings == 1
+        return trial._kept["before_pruning"].tensors["fc2.weight"]
 
     assert torch.equal(trained(3, 0.5), trained(3, 0.5))
     assert not torch.equal(trained(3, 0.5), trained(3, 0.6))
@@ -361,7 +361,7 @@ def test_every_field_of_the_penalty_is_part_of_a_trainings_key(make_trial: MakeT
         trial = make_trial(**ONE_STEP)
         own = DropNeuron(l2=0.1, group=1.0).penalty(trial)
         trial.train(callback=Penalty(**vars(own) | changes))
-        return trial.ledger.work.trainings
+        return trial._ledger.work.trainings
 
     assert set(CHANGES) == set(Penalty.__dataclass_fields__)
     assert train() == 1

@@ -36,7 +36,7 @@ def named_mlp() -> nn.Module:
 
 def data_gradients(trial: Trial) -> dict[str, Tensor]:
     """Gradients of the mean cross-entropy over all training images, by autograd alone."""
-    part = trial.setting.train.in_layout(trial.layout.has_convolutions)
+    part = trial._inputs.train.in_layout(trial.layout.has_convolutions)
     x, y = part.batch(torch.arange(len(part)))
     parameters = dict(trial.model.named_parameters())
     loss = F.cross_entropy(trial.model.train()(x), y)
@@ -163,10 +163,10 @@ def test_the_threshold_when_none_is_given(
 ) -> None:
     trial = make_trial(epochs=1, **recipe)
     method.prune(trial)
-    (event,) = [e for e in trial.events if e.get("event") == "thresholded"]
+    (event,) = [e for e in trial._events if e.get("event") == "thresholded"]
     assert event["threshold"] == pytest.approx(expected, rel=1e-12)
-    assert ("threshold" in trial.curves) == (expected > 0)
-    before = trial.kept["before_pruning"].tensors
+    assert ("threshold" in trial._curves) == (expected > 0)
+    before = trial._kept["before_pruning"].tensors
     for name in ("fc1.weight", "fc2.weight", "fc3.weight"):
         dropped = before[name].abs() < expected if expected else before[name] == 0
         assert torch.equal(trial.masks[name], ~dropped), name
@@ -182,12 +182,12 @@ def test_the_curve_and_the_unpruned_state_are_what_a_hand_count_finds(
     method.prune(trial)
     plain.train(callback=method.penalty(plain))  # nothing more
     unpruned = plain.snapshot().tensors
-    kept = trial.kept["before_pruning"]
+    kept = trial._kept["before_pruning"]
     assert kept.masks == {}
     assert all(torch.equal(kept.tensors[n], t) for n, t in unpruned.items())
     layers = [n for n, m in plain.model.named_modules() if isinstance(m, nn.Linear)]
-    part = plain.setting.validation.in_layout(plain.layout.has_convolutions)
-    curve = trial.curves["threshold"]
+    part = plain._inputs.validation.in_layout(plain.layout.has_convolutions)
+    curve = trial._curves["threshold"]
     thresholds = [row["threshold"] for row in curve["rows"]]
     assert thresholds == sorted(thresholds)
     assert curve["marked"] == 0.1
@@ -213,11 +213,11 @@ def test_a_target_is_reached_by_the_smallest_weights_of_all_layers(make_trial: M
     names = ("fc1.weight", "fc2.weight", "fc3.weight")
     dense = trial.masks.account.params_dense
     assert trial.masks.params_kept == dense - (dense - int(dense / 6))
-    before = trial.kept["before_pruning"].tensors
+    before = trial._kept["before_pruning"].tensors
     dropped = torch.cat([before[n][~trial.masks[n]].abs() for n in names])
     kept = torch.cat([before[n][trial.masks[n]].abs() for n in names])
     assert float(dropped.max()) <= float(kept.min())
-    assert trial.curves["threshold"]["marked"] is None
+    assert trial._curves["threshold"]["marked"] is None
 
 
 @pytest.mark.parametrize("name", ["dropneuron", "l1"])
@@ -237,7 +237,7 @@ def test_l1_is_dropneuron_without_groups(make_trial: MakeTrial, options: dict[st
     first, second = make_trial(), make_trial()
     L1(**options).prune(first)
     DropNeuron(group=0.0, **options).prune(second)
-    assert second.ledger.work.trainings == 0  # all of it was done already
+    assert second._ledger.work.trainings == 0  # all of it was done already
     assert first.masks.counts() == second.masks.counts()
     for name, tensor in first.snapshot().tensors.items():
         assert torch.equal(tensor, second.snapshot().tensors[name])
@@ -246,8 +246,8 @@ def test_l1_is_dropneuron_without_groups(make_trial: MakeTrial, options: dict[st
 def test_finetuning_trains_what_is_left(make_trial: MakeTrial) -> None:
     trial = make_trial()
     DropNeuron(threshold=0.05, finetune=True).prune(trial)
-    assert trial.ledger.work.trainings == 2
-    before = trial.kept["before_pruning"].tensors["fc1.weight"]
+    assert trial._ledger.work.trainings == 2
+    before = trial._kept["before_pruning"].tensors["fc1.weight"]
     mask, now = trial.masks["fc1.weight"], trial.model.fc1.weight.detach()
     assert torch.equal(mask, before.abs() >= 0.05)
     assert float(now[~mask].abs().max()) == 0
@@ -263,7 +263,7 @@ def test_a_network_with_a_shared_weight_is_pruned(make_trial: MakeTrial) -> None
 
     trial = make_trial(build)
     DropNeuron(threshold=0.1).prune(trial)
-    assert torch.equal(trial.masks["3.weight"], trial.kept["before_pruning"].tensors["3.weight"].abs()
+    assert torch.equal(trial.masks["3.weight"], trial._kept["before_pruning"].tensors["3.weight"].abs()
                        >= 0.1)  # fmt: skip
 
 

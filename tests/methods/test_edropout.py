@@ -25,6 +25,7 @@ from bench.methods._population import Operator
 from bench.methods.edropout import EDropout, Evolution
 from bench.models.lenet import lenet_300_100
 from bench.training.network import about
+from bench.training.trial import RunningTrial
 
 # Where each unit of `small_conv` stands in a state, and what belongs to it, spelled out by hand.
 PLACES = {"conv1": range(0, 6), "conv2": range(6, 14), "input:fc1": range(14, 46)}
@@ -104,7 +105,7 @@ def energy_of(model: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 def a_batch(trial: Trial, size: int = 32, start: int = 0) -> tuple[Tensor, Tensor]:
-    part = trial.setting.train.in_layout(trial.layout.has_convolutions)
+    part = trial._inputs.train.in_layout(trial.layout.has_convolutions)
     return part.batch(torch.arange(start, start + size))
 
 
@@ -128,12 +129,12 @@ class Watched(Evolution):
 
     def batch(self, trial: Trial, x: Tensor, y: Tensor) -> None:
         super().batch(trial, x, y)
-        trial.events.append(dict(best=float(self.energies.min()), mean=float(self.energies.mean()),
+        trial._events.append(dict(best=float(self.energies.min()), mean=float(self.energies.mean()),
                   states=self.states.clone()))  # fmt: skip
 
     def epoch(self, trial: Trial, done: int) -> None:
         super().epoch(trial, done)
-        trial.events.append(dict(end_of_epoch=done, state=state_of_sites(trial, self.sites), weights={
+        trial._events.append(dict(end_of_epoch=done, state=state_of_sites(trial, self.sites), weights={
             n: p.detach().clone() for n, p in trial.model.named_parameters()
         }))  # fmt: skip
 
@@ -143,7 +144,7 @@ def state_of_sites(trial: Trial, sites: tuple[str, ...]) -> Tensor:
 
 
 def logged(trial: Trial, what: str) -> list[Any]:
-    return [event[what] for event in trial.events if what in event]
+    return [event[what] for event in trial._events if what in event]
 
 
 def prune(method: EDropout, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> Evolution:
@@ -415,7 +416,7 @@ class Step(Callback):
     """Logs the gradients of a step."""
 
     def gradients(self, trial: Trial) -> None:
-        trial.events.append(
+        trial._events.append(
             dict(gradients={n: p.grad.clone() for n, p in trial.model.named_parameters()})
         )
 
@@ -554,7 +555,7 @@ def test_check_08_full_and_pruned_networks_have_their_own_outputs_and_statistics
 ) -> None:
     trial = make_trial(normed_conv, epochs=8, batch_size=192)
     EDropout().prune(trial)
-    state, final, full = state_of(trial), trial.snapshot().tensors, trial.kept["full"]
+    state, final, full = state_of(trial), trial.snapshot().tensors, trial._kept["full"]
     assert 0 < int(state[:6].sum()) < 6
     assert full.masks == {}
     x, _ = a_batch(trial, size=192)
@@ -589,7 +590,7 @@ def test_check_08_evaluating_under_the_final_state_changes_nothing(make_trial: M
     # What was evaluated is the pruned network, though its dropped weights are all still there.
     gone = dropped_entries(trial, state_of(trial))
     assert after["conv1.weight"][gone["conv1.weight"]].all()
-    part = trial.setting.validation.in_layout(True)
+    part = trial._inputs.validation.in_layout(True)
     x, y = part.batch(torch.arange(64))
     with torch.no_grad():
         logits = silenced(normed_conv, before, state_of(trial)).eval()(x)
@@ -606,12 +607,12 @@ def test_check_09_after_the_freeze_masks_stand_still_and_weights_do_not(
     monkeypatch.setattr(edropout, "Evolution", Watched)
     trial = make_trial(normed_conv, epochs=6, schedule="constant", lr=0.01)
     trial.model.register_forward_pre_hook(
-        lambda module, args: trial.events.append(dict(forward=len(args[0])))
+        lambda module, args: trial._events.append(dict(forward=len(args[0])))
     )
     EDropout(freeze=0.5, converged=0.0).prune(trial)
     passes, images = [0], [0]
     ends = []
-    for event in trial.events:
+    for event in trial._events:
         if "forward" in event:
             passes[-1] += 1
             images[-1] += event["forward"]
@@ -626,8 +627,8 @@ def test_check_09_after_the_freeze_masks_stand_still_and_weights_do_not(
     # The rest are the statistics of the final and of the full network: one pass over the data each.
     assert images[6:] == [2 * 192]
     # The pass for the statistics of the whole state is no part of the final network's cost.
-    assert trial.ledger.cost.images_forward == sum(images) - len(trial.setting.train)
-    (ended,) = [event for event in trial.events if event.get("event") == "evolution ended"]
+    assert trial._ledger.cost.images_forward == sum(images) - len(trial._inputs.train)
+    (ended,) = [event for event in trial._events if event.get("event") == "evolution ended"]
     assert ended["rule"] == "epoch 3"
     assert ended["generations"] == 18
 
@@ -710,13 +711,13 @@ def test_check_11_about_half_of_the_units_of_lenet_300_100_stay(
     torch.manual_seed(seed)
     model = lenet_300_100(10, (1, 28, 28))
     setting = dataclasses.replace(
-        make_trial(seed=seed).setting,
+        make_trial(seed=seed)._inputs,
         recipe=about(lenet_300_100).recipe,
         train=Part.of(split.train, dataset, None, cpu),
         validation=Part.of(split.validation, dataset, None, cpu),
         environment={"network": "lenet_300_100", "seed": seed},
     )
-    trial = Trial(model, layout_of(model, torch.zeros(1, 1, 28, 28)), setting)
+    trial = RunningTrial(model, layout_of(model, torch.zeros(1, 1, 28, 28)), setting)
     EDropout().prune(trial)
     assert {s.name: s.size for s in trial.layout.sites} == {
         "input:fc1": 784, "fc1": 300, "fc2": 100,
@@ -731,8 +732,8 @@ def test_check_11_about_half_of_the_units_of_lenet_300_100_stay(
 def fresh(make_trial: MakeTrial, run: int, seed: int = 0) -> Trial:
     """A trial that finds nothing in the store that an earlier run left there."""
     trial = make_trial(normed_conv, seed=seed, epochs=3)
-    environment = trial.setting.environment | {"run": run}
-    trial.setting = dataclasses.replace(trial.setting, environment=environment)
+    environment = trial._inputs.environment | {"run": run}
+    trial._inputs = dataclasses.replace(trial._inputs, environment=environment)
     return trial
 
 
@@ -747,7 +748,7 @@ def test_check_12_the_same_seed_gives_the_same_states_and_energies(
         torch.manual_seed(run)  # nothing may come from the global generators
         random.seed(run)
         evolution = prune(method, trial, monkeypatch)
-        assert trial.ledger.work.phases_reused == 0
+        assert trial._ledger.work.phases_reused == 0
         runs.append((evolution, trial))
     (one, first), (two, second), (other, _) = runs
     assert torch.equal(one.states, two.states)
@@ -766,14 +767,14 @@ def test_check_12_a_run_found_in_the_store_ends_as_the_computed_one(
     first, again = fresh(make_trial, 0), fresh(make_trial, 0)
     one = prune(EDropout(), first, monkeypatch)
     two = prune(EDropout(), again, monkeypatch)
-    assert again.ledger.work.phases_computed == 0
+    assert again._ledger.work.phases_computed == 0
     assert torch.equal(one.states, two.states)
     assert torch.equal(one.energies, two.energies)
     assert (one.rule, one.generations) == (two.rule, two.generations)
     assert torch.equal(state_of(first), state_of(again))
-    ours, theirs = first.kept["full"].tensors, again.kept["full"].tensors
+    ours, theirs = first._kept["full"].tensors, again._kept["full"].tensors
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert first.events == again.events
+    assert first._events == again._events
 
 
 @pytest.mark.parametrize("build", [normed_conv, conv_with_dropout])

@@ -44,7 +44,7 @@ def test_check_09_exactly_one_of_two_equal_weights_goes(make_trial: MakeTrial, s
     for method in (Magnitude(**at_once, step=None), Magnitude(**at_once, densities="0.75")):
         trial = one_layer(make_trial, 1, 1, 2, 3)
         target = None if method.densities else 4 / 3
-        trial.setting = dataclasses.replace(trial.setting, target=target, seed=seed)
+        trial._inputs = dataclasses.replace(trial._inputs, target=target, seed=seed)
         method.prune(trial)
         kept.append(trial.masks["fc.weight"].flatten())
     by_share = masks_of(one_layer(make_trial, 1, 1, 2, 3).model, 4)
@@ -157,7 +157,7 @@ def test_a_target_per_layer_drops_what_torch_drops(
     make_trial: MakeTrial, seed: int, target: float
 ) -> None:
     trial = drawn(make_trial, seed)
-    trial.setting = dataclasses.replace(trial.setting, target=target)
+    trial._inputs = dataclasses.replace(trial._inputs, target=target)
     Magnitude(**at_once, step=None).prune(trial)
     gone = {n: int((~trial.masks[n]).sum()) for n in trial.layout.weights}
     dense = sum(p.numel() for p in trial.model.parameters())
@@ -174,7 +174,7 @@ def test_a_target_over_all_layers_drops_what_torch_drops(
     make_trial: MakeTrial, seed: int, target: float
 ) -> None:
     trial = drawn(make_trial, seed)
-    trial.setting = dataclasses.replace(trial.setting, target=target)
+    trial._inputs = dataclasses.replace(trial._inputs, target=target)
     Magnitude(**at_once, step=None, scope="global").prune(trial)
     model = copy.deepcopy(trial.model)
     layers = [(m, "weight") for m in model if isinstance(m, nn.Linear)]

@@ -20,7 +20,8 @@ from bench.methods.magnitude import Magnitude
 from bench.plan.expand import make_plan
 from bench.plan.registry import Registry
 from bench.plan.request import Request
-from bench.training.setting import Reference
+from bench.training.contract import Reference
+from bench.training.trial import close
 
 # -- the scan --------------------------------------------------------------------------------------
 
@@ -35,7 +36,7 @@ def test_the_scan_is_a_plain_loop_over_layers_and_densities(make_trial: MakeTria
     before = {k: v.clone() for k, v in trial.model.state_dict().items()}
     rows = trial.once(scan)
     assert all(torch.equal(before[k], v) for k, v in trial.model.state_dict().items())
-    part = trial.setting.validation.in_layout(True)
+    part = trial._inputs.validation.in_layout(True)
     x, y = part.batch(torch.arange(len(part)))
     assert [row["density"] for row in rows] == list(SCANNED)
     for name in trial.layout.weights:
@@ -79,7 +80,7 @@ def test_pruning_by_the_scan_takes_what_it_tolerates_and_shows_it(make_trial: Ma
     again = make_trial(small_conv, epochs=2)
     again.train()
     rows = again.once(scan)
-    found = trial.curves["density"]["rows"]
+    found = trial._curves["density"]["rows"]
     shown = ("density", *map(told, trial.layout.weights))
     assert found == [{name: row[name] for name in shown} for row in rows]
     for name, mask in trial.masks.items():
@@ -95,9 +96,9 @@ def test_pruning_by_the_scan_takes_what_it_tolerates_and_shows_it(make_trial: Ma
 def test_rounds_to_densities_are_geometric(make_trial: MakeTrial) -> None:
     trial = make_trial(epochs=1)
     Magnitude(densities="0.1+0.3+0.5", rounds=3).prune(trial)
-    trial.close()
+    close(trial)
     sizes = {"fc1.weight": (1024, 0.1), "fc2.weight": (192, 0.3), "fc3.weight": (48, 0.5)}
-    assert trial.rounds == [
+    assert trial._rounds == [
         {name: round(size * share ** (done / 3)) for name, (size, share) in sizes.items()}
         for done in (1, 2, 3)
     ]
@@ -153,7 +154,7 @@ def test_other_dropout_is_another_training(make_trial: MakeTrial) -> None:
         trial = make_trial(with_dropout, epochs=1)
         Magnitude(densities="0.1+0.1+0.5", dropout=dropout).prune(trial)
         weights.append(trial.model.fc1.weight.detach().clone())
-        trainings.append(trial.ledger.work.trainings)
+        trainings.append(trial._ledger.work.trainings)
     assert trainings == [2, 1, 0]  # the dense one is found, the same retraining too
     assert not torch.equal(weights[0], weights[1])
     assert torch.equal(weights[1], weights[2])
@@ -249,17 +250,17 @@ def test_the_random_control_of_a_rule_keeps_its_counts_round_by_round(
     method = Magnitude(**rule, rounds=2, lr_scale=0.5, freeze=freeze)
     trial = make_trial(small_conv, epochs=1)
     method.prune(trial)
-    trial.close()
+    close(trial)
     how = method.control()
     assert (how.start, how.follows_rounds, how.retrains) == ("pretrained", True, True)
     follower = make_trial(small_conv, epochs=1)
     reference = Reference(
-        "pretrained", tuple(trial.rounds), trial.lr_scale, True, trial.masks.touched, 9
+        "pretrained", tuple(trial._rounds), trial._lr_scale, True, trial.masks.touched, 9
     )
-    follower.setting = dataclasses.replace(follower.setting, reference=reference)
+    follower._inputs = dataclasses.replace(follower._inputs, reference=reference)
     seen = entered(follower, monkeypatch, lambda: follower.masks.counts())
     Registry().method("random")().prune(follower)
-    assert [before for before, _, _ in seen] == [{}, *trial.rounds]
-    assert [asked["lr_scale"] for _, _, asked in seen[1:]] == [0.5] * len(trial.rounds)
+    assert [before for before, _, _ in seen] == [{}, *trial._rounds]
+    assert [asked["lr_scale"] for _, _, asked in seen[1:]] == [0.5] * len(trial._rounds)
     assert follower.masks.counts() == trial.masks.counts()
     assert not torch.equal(follower.masks["conv2.weight"], trial.masks["conv2.weight"])

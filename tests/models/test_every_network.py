@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.data.batches import Images, Part
+from bench.data.batches import Part
+from bench.data.images import Images
 from bench.data.streaming import decoded
 from bench.graph.count import count
 from bench.plan.fixture import build
@@ -15,11 +16,11 @@ from bench.plan.registry import Registry
 from bench.pruning.masks import Masks
 from bench.seeds import generator
 from bench.store.phase_cache import PhaseStore
-from bench.training.job import Job
+from bench.training.contract import Trial
 from bench.training.loop import Training
 from bench.training.network import about
-from bench.training.setting import Setting
-from bench.training.trial import Trial
+from bench.training.state import TrainingArguments, TrialInputs
+from bench.training.trial import RunningTrial
 
 pytestmark = [
     pytest.mark.slow,
@@ -75,8 +76,8 @@ def test_a_step_a_pruning_and_another_step(
     size = about(Registry().model(model)).input_size
     part = Part.of(a_few(dataset, parts), images, size, CPU)
     recipe = about(Registry().model(model)).recipe
-    setting = Setting(recipe, 0, None, part, part, PhaseStore(tmp_path), {})
-    trial = Trial(network, layout, setting)
+    setting = TrialInputs(recipe, 0, None, part, part, PhaseStore(tmp_path), {})
+    trial = RunningTrial(network, layout, setting)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     step(trial)
     assert any(not torch.equal(p, before[n]) for n, p in network.named_parameters())
@@ -96,9 +97,9 @@ def test_a_step_a_pruning_and_another_step(
 
 
 def step(trial: Trial) -> None:
-    recipe = trial.setting.recipe
-    job = Job(recipe, 0, 0, 0, 1, 1, 0.01, None, "hard", trial.loss)
-    part = trial.setting.train
+    recipe = trial._inputs.recipe
+    job = TrainingArguments(recipe, 0, 0, 0, 1, 1, 0.01, None, "hard", trial.loss)
+    part = trial._inputs.train
     Training(job, trial.model, trial.layout, trial.masks, part, None, trial).run(lambda now: None)
 
 

@@ -28,10 +28,10 @@ from scipy import stats
 
 from bench.report.checklist import checklist
 from bench.report.load import load
-from bench.report.statistics import INDISTINCT, verdict
+from bench.report.statistics import INDISTINCT, Middle, verdict
 from bench.report.summary import settings
 from bench.report.tables.definitions import definitions_for
-from bench.report.tables.numbers import Middle, error_text, error_with_interval, error_with_range
+from bench.report.tables.numbers import error_text, error_with_interval, error_with_range
 from bench.report.tables.rows import Block, block_of
 from bench.report.write import end_table, write_report
 

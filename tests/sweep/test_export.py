@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from bench.errors import UsageError
 from bench.graph.structure import Coupling
 from bench.graph.trace import layout_of
-from bench.pruning.gates import zero
+from bench.pruning.hard_mask import zero
 from bench.store.spec import TrialSpec
 from bench.sweep import export as exporting
 from bench.sweep.export import ExportFailed, export

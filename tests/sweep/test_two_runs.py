@@ -22,7 +22,8 @@ from bench.sweep.context import Bench
 from bench.sweep.execute import execute
 from bench.sweep.machine import Machine
 from bench.sweep.pending import what_is_left
-from bench.training.setting import Reference
+from bench.training.contract import Reference
+from bench.training.trial import outcome_of
 
 FLAGS = {
     "methods": "magnitude",
@@ -91,7 +92,7 @@ def test_a_floor_met_exactly_by_a_lower_target_ends_the_next_one(make_trial: Mak
         trial = make_trial(small_mlp, target=target)
         method.prune(trial)
         assert trial.masks.compression == exact
-        assert trial.unreachable == (target > exact)
+        assert outcome_of(trial).unreachable == (target > exact)
 
 
 def test_a_control_of_a_method_that_does_not_retrain_is_not_retrained(
@@ -99,10 +100,10 @@ def test_a_control_of_a_method_that_does_not_retrain_is_not_retrained(
 ) -> None:
     trial = make_trial(small_mlp)
     reference = Reference("pretrained", ({"fc1.weight": 300},), 1.0, False, {}, 3)
-    object.__setattr__(trial.setting, "reference", reference)
+    object.__setattr__(trial._inputs, "reference", reference)
     Random().prune(trial)
     assert trial.masks.counts() == {"fc1.weight": 300}
-    assert trial.ledger.cost.epochs == 3  # the dense start and nothing after it
+    assert trial._ledger.cost.epochs == 3  # the dense start and nothing after it
 
 
 def is_gone(group: int, seconds: float = 10) -> bool:

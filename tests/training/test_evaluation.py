@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from small_networks import Blobs, randomise_norms, small_conv
 from torch import Tensor, nn
 
-from bench.data.batches import Images, Part
+from bench.data.batches import Part
+from bench.data.images import Images
 from bench.data.tasks import CLASSIFICATION
 from bench.training.evaluation import evaluate, outputs_of
 

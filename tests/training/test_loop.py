@@ -18,10 +18,9 @@ from torch.nn.functional import cross_entropy
 
 from bench.errors import TrialFailed
 from bench.graph.channels import layers_of
-from bench.training.callback import Callback
-from bench.training.job import Job, Mode
+from bench.training.contract import Callback, Mode, Trial
 from bench.training.loop import Training
-from bench.training.trial import Trial
+from bench.training.state import TrainingArguments
 
 Batch = tuple[Tensor, Tensor]
 Optimizer = torch.optim.Optimizer
@@ -197,15 +196,15 @@ def drop_half_of_fc2s_weights(trial: Trial) -> Tensor:
     return mask
 
 
-def job_of(trial: Trial, mode: Mode, epochs: int = 3) -> Job:
-    recipe, seed = trial.setting.recipe, trial.setting.seed
-    return Job(recipe, seed, 0, 0, epochs, epochs, 1.0, None, mode, cross_entropy)
+def job_of(trial: Trial, mode: Mode, epochs: int = 3) -> TrainingArguments:
+    recipe, seed = trial._inputs.recipe, trial._inputs.seed
+    return TrainingArguments(recipe, seed, 0, 0, epochs, epochs, 1.0, None, mode, cross_entropy)
 
 
 def training_of(trial: Trial, mode: Mode, callback: Callback | None = None) -> Training:
     """A training whose optimiser can be looked into."""
     return Training(
-        job_of(trial, mode), trial.model, trial.layout, trial.masks, trial.setting.train, callback,
+        job_of(trial, mode), trial.model, trial.layout, trial.masks, trial._inputs.train, callback,
         trial,
     )  # fmt: skip
 
@@ -640,8 +639,8 @@ def test_the_log_has_one_line_per_epoch_with_the_mean_loss(make_trial: MakeTrial
     model = fresh(small_mlp)
     losses = train_by_hand(model, sgd(model))
     means = [sum(losses[i : i + STEPS]) / STEPS for i in range(0, len(losses), STEPS)]
-    assert [line["epoch"] for line in trial.events] == [1, 2, 3]
-    assert [line["train_loss"] for line in trial.events] == pytest.approx(means, rel=1e-5)
+    assert [line["epoch"] for line in trial._events] == [1, 2, 3]
+    assert [line["train_loss"] for line in trial._events] == pytest.approx(means, rel=1e-5)
 
 
 # -- kills -----------------------------------------------------------------------------------
@@ -695,15 +694,15 @@ def run_once(make_trial: MakeTrial, optimizer: str, mode: Mode) -> tuple[Outcome
     trial = make_trial(small_conv, optimizer=optimizer, lr=0.02, seed=4)
     wander = Wander(trial.rng("wander"), moving_epochs=2)
     trial.train(mode=mode, callback=wander)
-    cost = asdict(trial.ledger.cost)
+    cost = asdict(trial._ledger.cost)
     del cost["seconds"]
     tensors = {k: v.clone() for k, v in trial.model.state_dict().items()}
     tensors |= {"average": wander.average, "generator": wander.generator.get_state()}
     outcome = Outcome(
         tensors, dict(trial.masks.touched), (wander.pair, wander.note, wander.last_loss),
-        trial.events, cost,
+        trial._events, cost,
     )  # fmt: skip
-    return outcome, trial.ledger.work.epochs
+    return outcome, trial._ledger.work.epochs
 
 
 @pytest.mark.parametrize("mode", ["hard", "gate", "soft"])

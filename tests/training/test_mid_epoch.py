@@ -18,10 +18,11 @@ from bench.data.batches import Part
 from bench.methods import _population as evolve
 from bench.methods.edropout import Evolution
 from bench.store.phase_cache import PhaseStore
-from bench.training.callback import Callback, pack
-from bench.training.job import Job, Mode, Progress
+from bench.training.callback_fields import pack
+from bench.training.contract import Callback, Mode, Trial
 from bench.training.loop import Training
-from bench.training.trial import Trial
+from bench.training.state import Progress, TrainingArguments
+from bench.training.trial import RunningTrial
 
 EPOCHS, IMAGES = 2, 192
 AUGMENT = "flip+crop+cutout"
@@ -122,14 +123,14 @@ def raw(tensor: Tensor) -> bytes:
 def outcome(
     trial: Trial, callback: Callback | None, raw: Callable[[Tensor], bytes] = raw
 ) -> dict[str, Any]:
-    cost = asdict(trial.ledger.cost)
+    cost = asdict(trial._ledger.cost)
     assert cost.pop("seconds") > 0
     plain, tensors = pack(callback)
     return {
         "model": {k: raw(v) for k, v in trial.model.state_dict().items()},
         "masks": {k: raw(v) for k, v in trial.masks.touched.items()},
         "callback": (plain, {k: raw(v) for k, v in tensors.items()}),
-        "log": trial.events, "cost": cost, "at_floor": trial.masks.at_floor,
+        "log": trial._events, "cost": cost, "at_floor": trial.masks.at_floor,
         "dense": trial.masks.compression,
     }  # fmt: skip
 
@@ -146,7 +147,7 @@ def run(
     if make_callback is untouched:
         masked_from_the_start(trial)
     callback = make_callback(trial)
-    torch.manual_seed(len(list(trial.setting.store.folder.iterdir())))  # whoever came before
+    torch.manual_seed(len(list(trial._inputs.store.folder.iterdir())))  # whoever came before
     torch.rand(7)
     trial.train(mode=mode, callback=callback)
     return trial, outcome(trial, callback, raw)
@@ -206,7 +207,7 @@ def stop_after_every_batch(
         shutil.copy(file, tmp_path / "phases" / "progress" / file.name)
         trial, again = run(make_trial, case, raw)
         epoch = (number + 1) // steps
-        assert trial.ledger.work.epochs == EPOCHS - epoch, "it began anew"
+        assert trial._ledger.work.epochs == EPOCHS - epoch, "it began anew"
         for what in whole:
             assert again[what] == whole[what], f"{what} after batch {number + 1}"
         assert not list((tmp_path / "phases" / "progress").iterdir())
@@ -219,10 +220,12 @@ def test_a_fresh_training_resumed_in_memory_is_the_same_training(
     def training() -> tuple[Training, Callback]:
         trial = make_trial(dropping, seed=3, augment=AUGMENT, epochs=EPOCHS)
         callback = roaming(trial)
-        job = Job(trial.setting.recipe, 3, 0, 0, EPOCHS, EPOCHS, 1.0, None, mode, trial.loss)
-        made = Training(job, trial.model, trial.layout, trial.masks, trial.setting.train,
+        job = TrainingArguments(
+            trial._inputs.recipe, 3, 0, 0, EPOCHS, EPOCHS, 1.0, None, mode, trial.loss
+        )
+        made = Training(job, trial.model, trial.layout, trial.masks, trial._inputs.train,
                         callback, trial)  # fmt: skip
-        trial.open_log = made.progress.log
+        trial._open_log = made.progress.log
         return made, callback
 
     def ended(now: Training, callback: Callback) -> Any:
@@ -245,7 +248,7 @@ def test_a_fresh_training_resumed_in_memory_is_the_same_training(
         again, other = training()
         again.resume(Progress.from_json(copy.deepcopy(record)),
                      {k: v.clone() for k, v in tensors.items()})  # fmt: skip
-        again.trial.open_log = again.progress.log
+        again.trial._open_log = again.progress.log
         torch.manual_seed(12345)
         again.run(lambda now: None)
         assert ended(again, other) == expected, (record["epoch"], record["step"])
@@ -259,7 +262,7 @@ def test_it_goes_on_from_streamed_images_as_from_resident_ones(
         part = Part.of(Blobs().load(tmp_path).train, Blobs(), None, torch.device("cpu"),
                        resident_bytes=resident_bytes)  # fmt: skip
         made._counter.remove()
-        trial = Trial(made.model, made.layout, dataclasses.replace(made.setting, train=part))
+        trial = RunningTrial(made.model, made.layout, dataclasses.replace(made._inputs, train=part))
         return trial, roaming(trial)
 
     trial, callback = trial_on(10**9)
@@ -292,7 +295,7 @@ def test_taking_the_state_changes_nothing(make_trial: MakeTrial, tmp_path: Path)
     for seconds in (0.0, 1e9):
         shutil.rmtree(tmp_path / "phases", ignore_errors=True)
         trial = make_trial(dropping, seed=3, augment=AUGMENT, epochs=EPOCHS)
-        object.__setattr__(trial.setting, "checkpoint_seconds", seconds)
+        object.__setattr__(trial._inputs, "checkpoint_seconds", seconds)
         callback = roaming(trial)
         trial.train(callback=callback)
         outcomes.append(outcome(trial, callback))
@@ -352,7 +355,7 @@ def test_a_damaged_progress_file_means_beginning_anew(
     (tmp_path / "phases" / "progress").mkdir(parents=True)
     (tmp_path / "phases" / "progress" / f"{kept[0]}.safetensors").write_bytes(b"half a file")
     trial, again = run(make_trial, case)
-    assert trial.ledger.work.epochs == EPOCHS
+    assert trial._ledger.work.epochs == EPOCHS
     assert again == whole
 
 

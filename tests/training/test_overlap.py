@@ -6,13 +6,14 @@ import pytest
 import torch
 from small_networks import MakeTrial, randomise_norms, small_conv, small_mlp
 
-from bench.data.batches import Images, Part
+from bench.data.batches import Part
+from bench.data.images import Images
 from bench.graph.count import reconnected
 from bench.graph.trace import layout_of
 from bench.plan.expand import make_plan
 from bench.plan.registry import Registry
 from bench.plan.request import requests
-from bench.pruning.gates import zero
+from bench.pruning.hard_mask import zero
 from bench.store.results import Results
 from bench.sweep.context import Bench
 from bench.sweep.execute import execute
@@ -63,8 +64,8 @@ def test_training_flags_come_back_module_by_module(make_trial: MakeTrial) -> Non
     model.get_submodule("bn1").eval()  # a frozen normalisation
     before = [m.training for m in model.modules()]
     layout_of(model, EXAMPLE)
-    outputs_of(model, trial.setting.validation)
-    estimate(model, trial.setting.train, 32, seed=0)
+    outputs_of(model, trial._inputs.validation)
+    estimate(model, trial._inputs.train, 32, seed=0)
     assert [m.training for m in model.modules()] == before
 
 
@@ -85,7 +86,7 @@ def test_a_last_batch_of_one_image_is_left_out_where_statistics_need_two(
     for build, images in ((small_conv, 191), (small_mlp, 192)):
         trial = make_trial(build, batch_size=191, epochs=1)
         trial.train()
-        assert trial.ledger.cost.images_seen == images
+        assert trial._ledger.cost.images_seen == images
 
 
 METHOD = '''

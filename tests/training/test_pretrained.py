@@ -25,10 +25,10 @@ from bench.plan.registry import Registry
 from bench.plan.request import Request
 from bench.store.spec import TrialSpec
 from bench.sweep.context import Bench
-from bench.sweep.execute import _weights
-from bench.training.pretrained import Fitted, check_file, fitted, identity_of, load
-from bench.training.setting import Reference
-from bench.training.trial import Trial
+from bench.sweep.inputs import _weights
+from bench.training.contract import Reference, Trial
+from bench.training.pretrained import FittedWeights, check_file, fitted, identity_of, load
+from bench.training.trial import RunningTrial
 
 EXAMPLE = torch.zeros(1, 1, 8, 8)
 SMALL_NET = Path(__file__).parents[1] / "small_net.py"
@@ -211,18 +211,18 @@ def test_a_classifier_is_taken_whole_or_not_at_all() -> None:
 # -- trials ----------------------------------------------------------------------------------------
 
 
-def trial_from(make_trial: MakeTrial, weights: Fitted | None, **more: Any) -> Trial:
+def trial_from(make_trial: MakeTrial, weights: FittedWeights | None, **more: Any) -> Trial:
     made = make_trial(small_conv, **more)
     made._counter.remove()
-    setting = dataclasses.replace(made.setting, weights=weights)
-    return Trial(made.model, made.layout, setting)
+    setting = dataclasses.replace(made._inputs, weights=weights)
+    return RunningTrial(made.model, made.layout, setting)
 
 
 def test_exact_weights_are_the_start_and_nothing_is_trained(make_trial: MakeTrial) -> None:
     state = other_weights()
-    trial = trial_from(make_trial, Fitted(state))
+    trial = trial_from(make_trial, FittedWeights(state))
     Dense().prune(trial)
-    assert trial.ledger.cost.epochs == trial.ledger.cost.images_forward == 0
+    assert trial._ledger.cost.epochs == trial._ledger.cost.images_forward == 0
     found = trial.model.state_dict()
     assert all(torch.equal(found[k], v) for k, v in state.items())
     assert trial.snapshot().clock == trial.epochs
@@ -230,9 +230,9 @@ def test_exact_weights_are_the_start_and_nothing_is_trained(make_trial: MakeTria
 
 def test_a_fresh_classifier_means_one_training_from_the_weights(make_trial: MakeTrial) -> None:
     state = other_weights()
-    trial = trial_from(make_trial, Fitted(state, ("fc1.weight", "fc1.bias")), epochs=2)
+    trial = trial_from(make_trial, FittedWeights(state, ("fc1.weight", "fc1.bias")), epochs=2)
     Dense().prune(trial)
-    assert trial.ledger.cost.epochs == 2
+    assert trial._ledger.cost.epochs == 2
     by_hand = make_trial(small_conv, epochs=2)
     by_hand.model.load_state_dict(state)
     by_hand.train()
@@ -241,17 +241,17 @@ def test_a_fresh_classifier_means_one_training_from_the_weights(make_trial: Make
 
 
 def test_a_method_goes_on_from_the_weights(make_trial: MakeTrial) -> None:
-    trial = trial_from(make_trial, Fitted(other_weights()), target=2.0, epochs=1)
+    trial = trial_from(make_trial, FittedWeights(other_weights()), target=2.0, epochs=1)
     Magnitude(retrain="none").prune(trial)
     weight = other_weights()["conv2.weight"]
     mask = trial.masks["conv2.weight"]
     assert torch.equal(trial.model.conv2.weight[mask], weight[mask])
-    assert trial.ledger.cost.epochs == 0
+    assert trial._ledger.cost.epochs == 0
     assert weight[mask].abs().min() >= weight[~mask].abs().max()
 
 
 def test_weights_are_not_changed_by_the_trial_that_uses_them(make_trial: MakeTrial) -> None:
-    given = Fitted(other_weights(), ("fc1.weight", "fc1.bias"))
+    given = FittedWeights(other_weights(), ("fc1.weight", "fc1.bias"))
     trial = trial_from(make_trial, given, epochs=1)
     Dense().prune(trial)
     expected = other_weights()
@@ -263,11 +263,11 @@ def test_the_control_of_a_method_that_never_trained_never_trains(make_trial: Mak
     made._counter.remove()
     reference = Reference("pretrained", (), 1.0, False, {}, epochs=0)
     setting = dataclasses.replace(
-        made.setting, weights=Fitted(other_weights()), reference=reference
+        made._inputs, weights=FittedWeights(other_weights()), reference=reference
     )
-    trial = Trial(made.model, made.layout, setting)
+    trial = RunningTrial(made.model, made.layout, setting)
     Dense().prune(trial)
-    assert trial.ledger.cost.epochs == 0
+    assert trial._ledger.cost.epochs == 0
 
 
 # -- networks of torchvision -----------------------------------------------------------------------
@@ -315,7 +315,9 @@ def cached(hub: Path, name: str, state: State) -> None:
     torch.save(state, hub / url.rpartition("/")[2])
 
 
-def published(name: str, classes: int = 1000, channels: int = 3) -> tuple[Fitted, State, nn.Module]:
+def published(
+    name: str, classes: int = 1000, channels: int = 3
+) -> tuple[FittedWeights, State, nn.Module]:
     """Load published weights into a network of our own as a trial does."""
     torch.manual_seed(5)
     network = Registry().model(f"torchvision:{name}")(classes, (channels, 96, 96))

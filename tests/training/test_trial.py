@@ -14,11 +14,11 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from bench.errors import TrialFailed
-from bench.pruning.gates import apply_hard
+from bench.pruning.hard_mask import apply_hard
 from bench.seeds import generator
-from bench.training.callback import Callback
-from bench.training.pretrained import Fitted
-from bench.training.trial import Trial
+from bench.training.contract import Callback, Trial
+from bench.training.pretrained import FittedWeights
+from bench.training.trial import outcome_of
 
 
 def weights_of(trial: Trial) -> dict[str, Tensor]:
@@ -101,12 +101,12 @@ def test_the_same_training_is_done_once(make_trial: MakeTrial) -> None:
     first, second = make_trial(), make_trial()
     first.train()
     second.train()
-    assert (first.ledger.work.trainings, first.ledger.work.trainings_reused) == (1, 0)
-    assert (second.ledger.work.trainings, second.ledger.work.trainings_reused) == (0, 1)
-    assert (first.ledger.work.epochs, first.ledger.work.images_seen) == (3, 3 * 192)
-    assert (second.ledger.work.epochs, second.ledger.work.images_seen) == (0, 0)
+    assert (first._ledger.work.trainings, first._ledger.work.trainings_reused) == (1, 0)
+    assert (second._ledger.work.trainings, second._ledger.work.trainings_reused) == (0, 1)
+    assert (first._ledger.work.epochs, first._ledger.work.images_seen) == (3, 3 * 192)
+    assert (second._ledger.work.epochs, second._ledger.work.images_seen) == (0, 0)
     assert_equal(weights_of(first), weights_of(second))
-    assert first.events == second.events
+    assert first._events == second._events
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_training_of_other_values_is_another_phase(
     trial = make_trial()
     change(trial)
     trial.train()
-    assert trial.ledger.work.trainings == 1
+    assert trial._ledger.work.trainings == 1
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_training_with_other_arguments_is_another_phase(
     make_trial().train()
     trial = make_trial()
     trial.train(**arguments)
-    assert trial.ledger.work.trainings == 1
+    assert trial._ledger.work.trainings == 1
 
 
 def test_the_masks_of_a_gated_network_are_part_of_its_keys(make_trial: MakeTrial) -> None:
@@ -149,7 +149,7 @@ def test_the_masks_of_a_gated_network_are_part_of_its_keys(make_trial: MakeTrial
     for trial, size in zip(trials, (4, 5), strict=True):
         trial.masks["fc1"] = torch.arange(16) >= size
         trial.train(mode="gate", trainable=("fc3.bias",))
-    assert trials[1].ledger.work.trainings == 1
+    assert trials[1]._ledger.work.trainings == 1
     trials[1].model.load_state_dict(trials[0].model.state_dict())
     logits = [trial.once(outputs)["logits"] for trial in trials]
     assert not torch.equal(*logits)  # the same weights, other masks
@@ -163,16 +163,16 @@ def test_another_seed_recipe_or_clock_is_another_phase(make_trial: MakeTrial) ->
     for trial in (other_seed, later):
         trial.model.load_state_dict(start)  # the same bytes in all of them
     for trial in (other_seed, other_recipe, later):
-        before = trial.ledger.work.trainings
+        before = trial._ledger.work.trainings
         trial.train()
-        assert trial.ledger.work.trainings == before + 1
+        assert trial._ledger.work.trainings == before + 1
 
 
 def test_the_memory_layout_of_weights_is_no_part_of_a_key(make_trial: MakeTrial) -> None:
     first, second = make_trial(small_conv), make_trial(small_conv)
     second.model.to(memory_format=torch.contiguous_format)
     assert first.once(small_sum) == second.once(small_sum)
-    assert second.ledger.work.phases_reused == 1
+    assert second._ledger.work.phases_reused == 1
 
 
 def small_sum(trial: Trial) -> float:
@@ -181,7 +181,7 @@ def small_sum(trial: Trial) -> float:
 
 def test_once_depends_on_weights_masks_arguments_and_the_function(make_trial: MakeTrial) -> None:
     trial = make_trial()
-    work = trial.ledger.work
+    work = trial._ledger.work
     one = trial.once(scaled_weights, 2.0)["fc1.weight"]
     again = trial.once(scaled_weights, 2.0)["fc1.weight"]
     assert torch.equal(one, again)
@@ -202,7 +202,7 @@ def test_the_fields_of_a_methods_object_are_part_of_the_key(make_trial: MakeTria
     double = trial.once(Scaled(2.0).score)
     assert trial.once(Scaled(3.0).score) == pytest.approx(1.5 * double)
     assert trial.once(Scaled(2.0).score) == double
-    assert trial.ledger.work.phases_computed == 2
+    assert trial._ledger.work.phases_computed == 2
 
 
 def test_once_leaves_the_same_network_whether_it_was_computed_or_found(
@@ -214,7 +214,7 @@ def test_once_leaves_the_same_network_whether_it_was_computed_or_found(
         trial.masks["fc1"] = half_of(16)
         trial.once(sum_of_weights)
         left.append(weights_of(trial))
-    assert trial.ledger.work.phases_reused == 1
+    assert trial._ledger.work.phases_reused == 1
     assert_equal(*left)
 
 
@@ -250,7 +250,7 @@ def test_callback_fields_and_generators_come_back_from_the_store(make_trial: Mak
     for trial, counter in zip(trials, counters, strict=True):
         trial.train(callback=counter)
     computed, loaded = counters
-    assert trials[1].ledger.work.trainings_reused == 1
+    assert trials[1]._ledger.work.trainings_reused == 1
     for name in ("whole", "real", "flag", "word", "pair"):
         assert getattr(loaded, name) == getattr(computed, name), name
         assert type(getattr(loaded, name)) is type(getattr(computed, name)), name
@@ -287,8 +287,8 @@ def test_every_field_of_a_callback_is_part_of_the_key(
     same, other = make_trial(), make_trial()
     same.train(callback=Counting(Generator()))
     other.train(callback=replace(Counting(Generator()), **change))
-    assert same.ledger.work.trainings == 0
-    assert other.ledger.work.trainings == 1
+    assert same._ledger.work.trainings == 0
+    assert other._ledger.work.trainings == 1
 
 
 @dataclass
@@ -309,7 +309,7 @@ def test_a_callback_field_without_an_identity_is_refused_by_name(
     trial = make_trial()
     with pytest.raises(TrialFailed, match=r"Holder\.thing"):
         trial.train(callback=Holder(thing))
-    assert not list(trial.setting.store.folder.glob("*.safetensors"))
+    assert not list(trial._inputs.store.folder.glob("*.safetensors"))
 
 
 def test_a_callback_that_is_no_dataclass_is_refused(make_trial: MakeTrial) -> None:
@@ -331,7 +331,7 @@ def test_a_trial_at_its_floor_is_there_also_when_the_training_was_found(
         trial = make_trial(target=1e6)
         trial.train(callback=DropsToTheFloor())
         reached.append((trial.at_target, trial.masks.counts()))
-    assert trial.ledger.work.trainings_reused == 1
+    assert trial._ledger.work.trainings_reused == 1
     assert reached[0] == reached[1] == (True, {"fc1": 1, "fc2": 1})
 
 
@@ -472,11 +472,11 @@ def test_at_target_follows_compression_and_floor(make_trial: MakeTrial) -> None:
     assert not trial.at_target
     trial.masks.drop_to({"fc1": torch.arange(16.0)})
     assert trial.at_target
-    assert not trial.unreachable
+    assert not outcome_of(trial).unreachable
     far = make_trial(target=1e6)
     far.masks.drop_to({"fc1": torch.arange(16.0), "fc2": torch.arange(12.0)})
     assert far.at_target
-    assert far.unreachable
+    assert outcome_of(far).unreachable
 
 
 # -- states ----------------------------------------------------------------------------------
@@ -504,8 +504,8 @@ def test_restore_brings_back_weights_statistics_and_the_clock(make_trial: MakeTr
     trial.restore(state)
     trial.train()
     assert_equal(weights_of(trial), trained_twice)
-    assert trial.ledger.work.trainings == 2  # the third was found: the clock had gone back
-    assert trial.ledger.work.trainings_reused == 1
+    assert trial._ledger.work.trainings == 2  # the third was found: the clock had gone back
+    assert trial._ledger.work.trainings_reused == 1
 
 
 def test_restore_leaves_masks_and_applies_them_again(make_trial: MakeTrial) -> None:
@@ -586,7 +586,7 @@ def test_a_whole_state_kept_after_gated_training_has_its_own_statistics(
     trial.train(mode="gate")
     before = weights_of(trial)
     trial.keep("full", masked=False)
-    kept = trial.kept["full"]
+    kept = trial._kept["full"]
     assert kept.masks == {}
     assert_equal(weights_of(trial), before)  # the trial's own network is left alone
     expected = statistics_by_hand(before)
@@ -606,7 +606,7 @@ def test_a_whole_state_kept_before_its_first_masked_training_is_whole(
     before = weights_of(trial)
     dropped_conv(trial)
     trial.keep("full", masked=False)
-    tensors = trial.kept["full"].tensors
+    tensors = trial._kept["full"].tensors
     assert torch.equal(tensors["conv1.weight"], before["conv1.weight"])
     for name, value in statistics_by_hand(before).items():
         assert torch.allclose(tensors[name], value, atol=1e-4), name
@@ -620,8 +620,8 @@ def test_a_masked_state_is_kept_with_its_masks_and_stays_as_it_is(make_trial: Ma
     trial.keep("half")
     trial.masks["fc1"] = torch.arange(16) < 2
     trial.train()
-    assert_equal(trial.kept["half"].tensors, before)
-    assert torch.equal(trial.kept["half"].masks["fc1"], half_of(16))
+    assert_equal(trial._kept["half"].tensors, before)
+    assert torch.equal(trial._kept["half"].masks["fc1"], half_of(16))
 
 
 @dataclass
@@ -690,13 +690,13 @@ def test_a_phase_costs_once_however_often_it_is_loaded(make_trial: MakeTrial) ->
         trial.train()
         trial.validate()
         trial.once(outputs)
-    cost = trial.ledger.cost
+    cost = trial._ledger.cost
     assert (cost.epochs, cost.optimizer_steps) == (3, 18)
     assert cost.images_seen == 3 * 192
     assert cost.images_forward == 3 * 192 + 64 + 192
     trial.restore(start)
     trial.train(lr_scale=0.5)
-    assert trial.ledger.cost.images_seen == 6 * 192
+    assert trial._ledger.cost.images_seen == 6 * 192
 
 
 def test_a_found_phase_costs_what_it_cost_whoever_computed_it(make_trial: MakeTrial) -> None:
@@ -705,8 +705,8 @@ def test_a_found_phase_costs_what_it_cost_whoever_computed_it(make_trial: MakeTr
         trial = make_trial()
         trial.train()
         trial.validate()
-        costs.append(trial.ledger.cost)
-    assert trial.ledger.work.phases_computed == 0
+        costs.append(trial._ledger.cost)
+    assert trial._ledger.work.phases_computed == 0
     assert costs[0] == costs[1]
 
 
@@ -720,8 +720,8 @@ class LooksAhead(Callback):
 def test_forward_passes_of_a_callback_are_part_of_the_cost(make_trial: MakeTrial) -> None:
     trial = make_trial()
     trial.train(callback=LooksAhead())
-    assert trial.ledger.cost.images_seen == 3 * 192
-    assert trial.ledger.cost.images_forward == 2 * 3 * 192
+    assert trial._ledger.cost.images_seen == 3 * 192
+    assert trial._ledger.cost.images_forward == 2 * 3 * 192
 
 
 # -- damaged files ---------------------------------------------------------------------------
@@ -733,16 +733,16 @@ def test_a_truncated_phase_is_computed_again_and_replaced(
 ) -> None:
     first = make_trial()
     first.train()
-    (file,) = first.setting.store.folder.glob("*.safetensors")
+    (file,) = first._inputs.store.folder.glob("*.safetensors")
     whole = file.read_bytes()
     file.write_bytes(whole[: int(share * len(whole))])
     second = make_trial()
     second.train()
-    assert second.ledger.work.trainings == 1
+    assert second._ledger.work.trainings == 1
     assert_equal(weights_of(first), weights_of(second))
     third = make_trial()
     third.train()
-    assert third.ledger.work.trainings_reused == 1
+    assert third._ledger.work.trainings_reused == 1
     assert_equal(weights_of(first), weights_of(third))
 
 
@@ -774,7 +774,7 @@ def test_truncated_progress_is_forgotten_and_the_training_begins_anew(
         DiesInEpoch3.armed = False
         trial = make_trial()
         trial.train(callback=DiesInEpoch3())
-        assert trial.ledger.work.epochs == (3 if damage else 1)
+        assert trial._ledger.work.epochs == (3 if damage else 1)
         assert not file.exists()
         results.append(weights_of(trial))
     assert_equal(*results)
@@ -783,8 +783,8 @@ def test_truncated_progress_is_forgotten_and_the_training_begins_anew(
 def test_the_users_weights_stand_in_for_the_first_training(make_trial: MakeTrial) -> None:
     given = make_trial(seed=7)
     trial = make_trial()
-    trial.setting = replace(trial.setting, weights=Fitted(given.model.state_dict()))
+    trial._inputs = replace(trial._inputs, weights=FittedWeights(given.model.state_dict()))
     trial.pretrained()
     assert_equal(weights_of(trial), weights_of(given))
-    assert trial.ledger.cost.epochs == 0
+    assert trial._ledger.cost.epochs == 0
     assert trial.snapshot().clock == trial.epochs == 3

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.data.metrics import Quality
-from bench.report.tables.numbers import Middle, error_text
+from bench.report.statistics import Middle
+from bench.report.tables.numbers import error_text
 
 LEAST_ERROR = 1e-12  # stands for an error of 0, which has no logarithm
 LEAST_SPAN = 0.05  # of a logarithmic axis: 12 %, within which three digits make ticks

@@ -8,7 +8,6 @@ from statistics import median
 import pandas as pd
 
 from bench.data.metrics import Qualities
-from bench.report.averages import middles_of
 from bench.report.evidence import Curve
 from bench.report.figures.axes import (
     Axis,
@@ -22,8 +21,9 @@ from bench.report.figures.axes import (
 from bench.report.figures.charts import Point, Series
 from bench.report.figures.palette import BLACK, Look, looks_of, of_control
 from bench.report.figures.scales import scale_of, value_text, words_of
+from bench.report.statistics import Middle, middles_of
 from bench.report.summary import Record, Setting, records_of, slug
-from bench.report.tables.numbers import BY_MEDIAN, Middle
+from bench.report.tables.numbers import BY_MEDIAN
 
 MOST_MARKS = 3  # of one line, beyond which only their median is drawn
 _N_VALIDATION = 1000  # a curve does not say how many images it was measured on

@@ -1,32 +1,13 @@
 """Numbers as they are printed: how many digits, in which notation, with which spread."""
 
 import math
-from dataclasses import dataclass
 
 from bench.data.metrics import TASKS, Quality
+from bench.report.statistics import Middle
 from bench.report.summary import Record
 
 NOTHING = "–"
 BY_MEDIAN = frozenset({"regression"})  # tasks with seeds that fail by orders of magnitude
-
-
-@dataclass(frozen=True)
-class Middle:
-    """One number for a group of trials and how far they spread.
-
-    Attributes:
-        low, high: the ends of the 95 % t interval of a mean, or the least and the largest where
-            `at` is a median; missing for a single trial.
-    """
-
-    at: float
-    low: float
-    high: float
-    is_median: bool = False
-
-    @property
-    def half(self) -> float:
-        return (self.high - self.low) / 2
 
 
 def middle_of(record: Record, quality: Quality, column: str = "") -> Middle:

@@ -1,39 +1,13 @@
-"""What a method may do during a training, and how that is identified and saved."""
+"""The fields of a callback: its identity in a phase's key, and its saved state."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.errors import TrialFailed
-
-if TYPE_CHECKING:
-    from bench.training.trial import Trial
-
-
-class Callback:
-    """Override what is needed. A subclass is a dataclass: its fields are its identity and its state.
-
-    Fields are numbers, strings, booleans, None, tuples of these, tensors or generators. They are part
-    of the phase's key as they are when the training starts, are saved with every checkpoint, and
-    hold their final values after `train` returns.
-    """
-
-    def batch(self, trial: "Trial", x: Tensor, y: Tensor) -> None:
-        """Before the forward pass; may run passes without gradients and write masks."""
-
-    def penalty(self, trial: "Trial") -> Tensor | None:
-        """Return a scalar to add to the loss."""
-
-    def gradients(self, trial: "Trial") -> None:
-        """After the backward pass, before masks and step."""
-
-    def step(self, trial: "Trial", lr: float) -> None:
-        """After the optimiser's step and the masks."""
-
-    def epoch(self, trial: "Trial", done: int) -> None:
-        """After an epoch, before its checkpoint; `done` counts from the schedule's start."""
+from bench.training.contract import Callback
 
 
 def pack(callback: Callback | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -80,7 +54,7 @@ def unpack(callback: Callback | None, plain: dict[str, Any], tensors: dict[str, 
 
 
 def _tuples(value: Any) -> Any:
-    """JSON knows no tuples."""
+    """Turn JSON's lists back into tuples."""
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 

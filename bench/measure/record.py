@@ -13,18 +13,19 @@ from bench.graph.structure import Layout
 from bench.graph.verify import Removed
 from bench.measure import file_size, sizes
 from bench.measure.codec import JSON
-from bench.pruning.gates import apply_hard, zero
+from bench.measure.quality import quality
+from bench.pruning.hard_mask import apply_hard, zero
 from bench.store.atomic import whole_file
 from bench.store.spec import TrialSpec
 from bench.training.loop import load_model
-from bench.training.setting import Kept
-from bench.training.trial import Trial
+from bench.training.state import KeptState
+from bench.training.trial import TrialOutcome
 
 MAX_STORED_OUTPUTS = 200
 EXAMPLES = 10  # of an autoencoder's test images
 
 
-def write_state(folder: Path, trial: Trial) -> None:
+def write_state(folder: Path, trial: TrialOutcome) -> None:
     """Store masks and the final weights, dropped ones as zeros."""
     apply_hard(trial.model, trial.masks)
     masks = {name: mask.cpu() for name, mask in trial.masks.touched.items()}
@@ -32,7 +33,7 @@ def write_state(folder: Path, trial: Trial) -> None:
     _save(folder / "model.safetensors", trial.model.state_dict())
 
 
-def through_files(folder: Path, trial: Trial, spec: TrialSpec) -> dict[str, Any]:
+def through_files(folder: Path, trial: TrialOutcome, spec: TrialSpec) -> dict[str, Any]:
     """Store the network as a file where its method asks for it; from now on it is what that decodes to."""
     if trial.index_bits is None:
         return {}
@@ -43,13 +44,12 @@ def through_files(folder: Path, trial: Trial, spec: TrialSpec) -> dict[str, Any]
     )
 
 
-def measured(
-    folder: Path, left: Removed, layout: Layout, trial: Trial, parts: Parts
-) -> dict[str, Any]:
-    """Everything is measured on the network that is left after removal."""
+def measured(folder: Path, left: Removed, trial: TrialOutcome, parts: Parts) -> dict[str, Any]:
+    """Return the columns of a finished trial, measured on the network that is left after removal."""
+    layout = trial.layout
     channels_last = layout.has_convolutions
     test = parts.test.in_layout(channels_last)
-    columns, outputs = sizes.quality(left.network, test, parts.validation.in_layout(channels_last))
+    columns, outputs = quality(left.network, test, parts.validation.in_layout(channels_last))
     if test.task == AUTOENCODER:
         _save(folder / "examples.safetensors", _examples(test, outputs["test"]))
     elif outputs["test"].shape[1] <= MAX_STORED_OUTPUTS:
@@ -77,12 +77,14 @@ def _examples(test: Part, outputs: Tensor) -> dict[str, Tensor]:
     return {"images": images * std + mean, "outputs": made * std + mean}
 
 
-def measured_state(network: nn.Module, layout: Layout, state: Kept, parts: Parts) -> dict[str, Any]:
+def measured_state(
+    network: nn.Module, layout: Layout, state: KeptState, parts: Parts
+) -> dict[str, Any]:
     """Measure a state that the method wanted beside the final one."""
     load_model(network, state.tensors)
     zero(network, layout, state.masks)
     channels_last = layout.has_convolutions
-    columns, _ = sizes.quality(
+    columns, _ = quality(
         network, parts.test.in_layout(channels_last), parts.validation.in_layout(channels_last)
     )
     return columns | sizes.sizes(layout, state.masks)

@@ -1,0 +1,109 @@
+"""The start of a trial: network, data, weights and reference, as its specification names them."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from safetensors.torch import load_file
+from torch import nn
+
+from bench.data.batches import Parts
+from bench.errors import TrialFailed, UsageError
+from bench.graph.structure import Layout
+from bench.plan.fixture import build
+from bench.plan.options import recipe_from
+from bench.store import source_hash
+from bench.store.phase_cache import PhaseStore
+from bench.store.spec import TrialSpec
+from bench.sweep.context import Bench
+from bench.training import pretrained
+from bench.training.contract import Reference
+from bench.training.network import about
+from bench.training.pretrained import FittedWeights
+from bench.training.state import TrialInputs
+from bench.training.trial import RunningTrial
+
+
+def trial_of(
+    bench: Bench, spec: TrialSpec, notify: Callable[[int, int], None]
+) -> tuple[RunningTrial, Parts]:
+    """Build what a method is given at its start, and the parts of its data set."""
+    maker = bench.registry.model(spec.model)
+    parts = bench.parts(spec.dataset, spec.budget, about(maker).input_size, spec.seed)
+    network, layout = build(bench.registry, spec.model, parts.dataset, spec.seed, spec.coupling)
+    weights = _weights(bench, spec, network, layout)
+    network.to(bench.machine.device)
+    return RunningTrial(network, layout, _inputs(bench, spec, parts, weights, notify)), parts
+
+
+def _inputs(
+    bench: Bench,
+    spec: TrialSpec,
+    parts: Parts,
+    weights: FittedWeights | None,
+    notify: Callable[[int, int], None],
+) -> TrialInputs:
+    recipe = recipe_from(spec.recipe)
+    environment = {
+        **bench.machine.facts(),
+        "seed": spec.seed,
+        "recipe": asdict(recipe),
+        "train": parts.train.digest,
+        "validation": parts.validation.digest,
+        "core": source_hash.of_core(),
+        # The forward pass is code: two networks may share every tensor.
+        "model": [spec.model, bench.registry.source_of("models", spec.model)],
+    }
+    return TrialInputs(
+        recipe=recipe,
+        seed=spec.seed,
+        target=spec.target,
+        train=parts.train,
+        validation=parts.validation,
+        store=PhaseStore(bench.results.folder / "phases"),
+        environment=environment,
+        checkpoint_seconds=bench.checkpoint_seconds,
+        reference=_reference(bench, spec),
+        weights=weights,
+        notify=notify,
+    )
+
+
+def _weights(
+    bench: Bench, spec: TrialSpec, network: nn.Module, layout: Layout
+) -> FittedWeights | None:
+    """The weights that the trial's network starts from, if they were given."""
+    if spec.weights is None:
+        return None
+    file = bench.weights_file if pretrained.is_of_a_file(spec.weights) else None
+    if file is None and pretrained.is_of_a_file(spec.weights):
+        raise TrialFailed(f"its weights ({spec.weights}) are not given; add --weights FILE")
+    tensors = pretrained.load(spec.model, spec.weights, file)
+    what = f"the weights {spec.weights} do not fit {spec.model}"
+    return pretrained.fitted(tensors, network, layout, what)
+
+
+def _reference(bench: Bench, spec: TrialSpec) -> Reference | None:
+    """Read the trial that a control follows.
+
+    Raises:
+        TrialFailed: it is not finished.
+    """
+    if not spec.depends_on:
+        return None
+    followed = spec.depends_on[0]
+    record, wrong = bench.results.finished(followed)
+    if record is None:
+        raise TrialFailed(wrong or f"it is a control of trial {followed}, which did not finish")
+    control = record["control"]
+    try:
+        masks = bench.results.trial(followed).file("masks.safetensors", record)
+    except UsageError as error:
+        raise TrialFailed(str(error)) from error
+    return Reference(
+        start=control["start"],
+        rounds=tuple(control["rounds"]),
+        lr_scale=control["lr_scale"],
+        retrains=control["retrains"],
+        masks=load_file(masks),
+        epochs=record["metrics"]["epochs_total"],
+    )
