@@ -26,6 +26,8 @@ class DeepCompression(Method):
             all weights that share it.
     """
 
+    colour: ClassVar[str] = "sky"
+    marker: ClassVar[str] = "P"
     version: ClassVar[int] = 2  # 1: k-means stopped after 300 iterations
     rate: ClassVar[Rate] = "target"
     level: ClassVar[Level] = "weight"

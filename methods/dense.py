@@ -10,6 +10,8 @@ from bench.api import Level, Method, Rate, Trial
 class Dense(Method):
     """One training. As a control of another trial it trains for all the epochs that one took."""
 
+    colour: ClassVar[str] = "black"
+    marker: ClassVar[str] = "*"
     rate: ClassVar[Rate] = "none"
     level: ClassVar[Level] = "none"
 

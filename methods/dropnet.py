@@ -4,7 +4,7 @@ Tan & Motani, ICML 2020 (arXiv 2207.06646), Algorithm 1.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ class DropNet(Method):
         min_keep: share of each layer's width that always stays; at least one unit does. The paper
             has no floor, and its runs end at chance when a layer empties.
     """
+
+    colour: ClassVar[str] = "blue"
+    marker: ClassVar[str] = "s"
 
     drop: float = 0.2
     scope: Scope = "layer"

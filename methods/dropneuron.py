@@ -44,6 +44,8 @@ class DropNeuron(Method):
         finetune: train once more under the masks.
     """
 
+    colour: ClassVar[str] = "green"
+    marker: ClassVar[str] = "^"
     rate: ClassVar[Rate] = "emergent"
     level: ClassVar[Level] = "weight"
 

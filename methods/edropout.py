@@ -29,6 +29,8 @@ class EDropout(Method):
         rescore: score parents again on every batch: twice the passes.
     """
 
+    colour: ClassVar[str] = "vermilion"
+    marker: ClassVar[str] = "o"
     rate: ClassVar[Rate] = "emergent"
 
     population: int = 8

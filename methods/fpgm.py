@@ -4,6 +4,7 @@ He et al., CVPR 2019 (arXiv 1811.00250), sec. 3.2 and 3.3, in its one-shot form 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ class Fpgm(Score):
     The paper prunes filters; neurons of linear layers are scored alike here. Where layers are tied
     into one stream, their normalised scores are summed.
     """
+
+    colour: ClassVar[str] = "purple"
+    marker: ClassVar[str] = "v"
 
     step: float | None = None
 

@@ -15,6 +15,8 @@ from bench.methods.dropneuron import DropNeuron
 class L1(Method):
     """The options are those of dropneuron, but for the ones about groups."""
 
+    colour: ClassVar[str] = "sky"
+    marker: ClassVar[str] = "H"
     rate: ClassVar[Rate] = "emergent"
     level: ClassVar[Level] = "weight"
 

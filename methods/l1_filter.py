@@ -6,6 +6,7 @@ a trained network. The paper prunes the first convolution of each residual block
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -15,6 +16,9 @@ from bench.api import Score, Scores, Trial
 @dataclass(frozen=True)
 class L1Filter(Score):
     """The same share of every layer's filters goes; neurons of linear layers are scored alike."""
+
+    colour: ClassVar[str] = "vermilion"
+    marker: ClassVar[str] = "h"
 
     step: float | None = None
 

@@ -35,6 +35,8 @@ class Magnitude(Score):
         dropout: in retraining, times the root of the share of connections left (sec. 3.2).
     """
 
+    colour: ClassVar[str] = "orange"
+    marker: ClassVar[str] = "D"
     level: ClassVar[Level] = "weight"
 
     quality: float | None = None

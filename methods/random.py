@@ -16,6 +16,8 @@ class Random(Score):
     in every layer, the same retraining; only the choice is by lot.
     """
 
+    colour: ClassVar[str] = "grey"
+    marker: ClassVar[str] = "X"
     level: ClassVar[Level] = "any"
 
     unit: Literal["unit", "weight"] = "unit"

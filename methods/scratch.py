@@ -13,6 +13,8 @@ from bench.api import Level, Method, Trial, TrialFailed
 class Scratch(Method):
     """A control: it needs a finished trial whose masks it takes over."""
 
+    colour: ClassVar[str] = "grey"
+    marker: ClassVar[str] = "d"
     level: ClassVar[Level] = "any"
     is_control: ClassVar[bool] = True
 

@@ -26,7 +26,8 @@ def builder(name: str) -> Callable[[int, Shape], nn.Module]:
     if name not in known:
         raise UnknownName("network of torchvision", name, known)
     build = functools.partial(_build, name)
-    return network(recipe=_RECIPE, input_size=_side(name))(build)
+    weights = functools.partial(weights_of, name)
+    return network(recipe=_RECIPE, input_size=_side(name), weights=weights)(build)
 
 
 def weights_of(name: str, choice: str) -> tuple[str, Callable[[], dict[str, Tensor]]]:

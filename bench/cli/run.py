@@ -73,7 +73,7 @@ def run_command(**given: Any) -> int:
     _tell(*plan.notes, *todo.warnings)
     left = [plan.trials[i] for chain in todo.chains for i in chain.trials]
     _check_data(registry, left, flags.data_dir)
-    _fetch_weights(left)
+    _fetch_weights(registry, left)
     results.add_to_plan(plan.trials)
     if todo.trials == 0:
         return _nothing_to_do(todo, results.folder, flags.as_json)
@@ -160,14 +160,15 @@ def _check_data(registry: Registry, left: list["TrialSpec"], data_dir: Path) -> 
             raise UsageError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def _fetch_weights(left: list["TrialSpec"]) -> None:
+def _fetch_weights(registry: Registry, left: list["TrialSpec"]) -> None:
     """Download published weights before a worker starts: once, and a failure stops no trial."""
     from bench.training import pretrained
+    from bench.training.network import about
 
     wanted = {(spec.model, spec.weights) for spec in left if spec.weights}
     for model, weights in sorted(wanted):
         if not pretrained.is_of_a_file(weights):  # a file was read with the plan
-            pretrained.load(model, weights, None)
+            pretrained.load(model, weights, None, about(registry.model(model)).weights)
 
 
 def _dry_run(plan: Any, results: Any, as_json: bool) -> int:

@@ -8,9 +8,10 @@ from torch import Tensor
 from bench.apportion import shares_of
 from bench.data.images import AnyImages
 from bench.seeds import generator
-from bench.training.recipe import SMOKE_OTHER_IMAGES, SMOKE_TRAIN_IMAGES
 
 VALIDATION_SHARE = 0.1
+SMOKE_TRAIN_IMAGES = 512
+SMOKE_OTHER_IMAGES = 256
 _SPLIT_SEED = 20_260_401
 
 

@@ -226,7 +226,8 @@ class _Checker:
         """What the weights asked for are; a file that does not fit the network is refused."""
         if request.weights is None:
             return None
-        identity = identity_of(model, request.weights)
+        published = about(self.registry.model(model)).weights
+        identity = identity_of(model, request.weights, published)
         if is_of_a_file(identity):
             network, layout = build(self.registry, model, self.registry.dataset(dataset), seed=0)
             check_file(Path(request.weights), network, layout, model)

@@ -21,6 +21,7 @@ class Entry:
     Attributes:
         attribute: the object within the file; empty for a suite.
         module: import name of a shipped file; empty for a user's own.
+        style: names of the colour and marker that a method's class declares; empty where it does not.
     """
 
     kind: Kind
@@ -29,6 +30,7 @@ class Entry:
     path: Path
     attribute: str = ""
     module: str = ""
+    style: tuple[str, str] = ("", "")
 
     @property
     def is_shipped(self) -> bool:
@@ -91,7 +93,21 @@ def _methods(path: Path, tree: ast.Module) -> list[Entry]:
     ]
     if not classes:
         return []
-    return [Entry("methods", path.stem.replace("_", "-"), _first_line(tree), path)]
+    name, style = (
+        path.stem.replace("_", "-"),
+        (_constant(classes, "colour"), _constant(classes, "marker")),
+    )
+    return [Entry("methods", name, _first_line(tree), path, style=style)]
+
+
+def _constant(classes: list[ast.ClassDef], name: str) -> str:
+    """Return the text that a class variable is set to; empty where it is not."""
+    for line in (line for node in classes for line in node.body):
+        target = line.target if isinstance(line, ast.AnnAssign) else None
+        is_it = isinstance(target, ast.Name) and target.id == name
+        if isinstance(line, ast.AnnAssign) and is_it and isinstance(line.value, ast.Constant):
+            return str(line.value.value)
+    return ""
 
 
 def _models(path: Path, tree: ast.Module) -> list[Entry]:

@@ -1,8 +1,10 @@
 """Make a report: tables, figures and the page from the finished trials of results folders."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
 
 from bench.errors import UnknownName, UsageError
 from bench.report.checklist import checklist
@@ -10,12 +12,13 @@ from bench.report.checklist import text_of as checklist_text
 from bench.report.figures.charts import charts_of
 from bench.report.figures.curves import curve_charts_of
 from bench.report.figures.draw import Drawing, drawn
+from bench.report.figures.palette import Pair, Palette, pairs_of
 from bench.report.figures.reconstructions import reconstructions_of
-from bench.report.files import write_bytes, write_csv, write_text
 from bench.report.load import Loaded, load
 from bench.report.summary import Setting, settings, summarise
 from bench.report.tables.rows import Block, block_of
 from bench.report.tables.text import markdown_of, tex_of
+from bench.store.atomic import whole_file
 from bench.store.results import Results
 
 FORMATS = ("csv", "md", "tex", "png", "svg", "pdf", "html")
@@ -42,6 +45,7 @@ class Report:
 def write_report(
     results: Sequence[Results],
     out: Path,
+    shipped: Mapping[str, Pair],
     formats: tuple[str, ...] = ("csv", "md", "png", "html"),
     baseline: str = "random",
 ) -> Report:
@@ -50,6 +54,7 @@ def write_report(
     Args:
         results: folders whose trials are shown together.
         out: where `runs.csv`, `summary.csv`, `report.html`, `figures/` and `tables/` go.
+        shipped: the colour and marker that each shipped method declares.
         formats: any of `FORMATS`.
         baseline: what differences are taken against; see `bench.report.summary.summarise`.
 
@@ -68,9 +73,10 @@ def write_report(
     try:
         files = _tables(out, blocks, formats)
         if "csv" in formats:
-            files.append(write_csv(out / "runs.csv", loaded.runs))
-            files.append(write_csv(out / "summary.csv", summary))
-        files += _figures(out, loaded, found, blocks, formats)
+            files.append(_write_csv(out / "runs.csv", loaded.runs))
+            files.append(_write_csv(out / "summary.csv", summary))
+        palette = _palette(results, loaded, shipped)
+        files += _figures(out, loaded, found, blocks, palette, formats)
     except OSError as error:
         raise UsageError(f"The report cannot be written to {out} ({error.strerror})") from error
     checked = checklist_text(checklist(loaded.runs))
@@ -101,9 +107,9 @@ def _tables(out: Path, blocks: Iterable[Block], formats: Collection[str]) -> lis
     for block in blocks:
         path = out / "tables" / block.name
         if "md" in formats:
-            files.append(write_text(_with(path, "md"), markdown_of([block])))
+            files.append(_write_text(_with(path, "md"), markdown_of([block])))
         if "tex" in formats:
-            files.append(write_text(_with(path, "tex"), tex_of(block)))
+            files.append(_write_text(_with(path, "tex"), tex_of(block)))
     return files
 
 
@@ -112,6 +118,7 @@ def _figures(
     loaded: Loaded,
     found: Sequence[Setting],
     blocks: Sequence[Block],
+    palette: Palette,
     formats: Collection[str],
 ) -> list[Path]:
     """Draw each figure once, for its files and for the page."""
@@ -119,34 +126,59 @@ def _figures(
     kinds = tuple(dict.fromkeys([*asked, *(["png"] if "html" in formats else [])]))
     if not kinds:
         return []
-    charts = _drawings(loaded, found)
+    charts = _drawings(loaded, found, palette)
     files, pictures = [], {}
     for chart in (c for each in charts.values() for c in each):
         made = drawn(chart, kinds)
-        files += [write_bytes(_with(out / "figures" / chart.name, k), made[k]) for k in asked]
+        files += [_write_bytes(_with(out / "figures" / chart.name, k), made[k]) for k in asked]
         pictures[chart.name] = made.get("png", b"")
     if "html" in formats:
         from bench.report.page import page_of
 
         page = page_of(loaded, blocks, charts, pictures)
-        files.append(write_text(out / "report.html", page))
+        files.append(_write_text(out / "report.html", page))
     return files
 
 
-def _drawings(loaded: Loaded, found: Sequence[Setting]) -> dict[str, list[Drawing]]:
+def _palette(results: Sequence[Results], loaded: Loaded, shipped: Mapping[str, Pair]) -> Palette:
+    """Return the styles of everything in the report, so that they are the same in all its figures."""
+    runs = loaded.runs
+    pairs = pairs_of(runs["method"], shipped, [r.folder for r in results])
+    methods = runs[runs["role"] == "method"]
+    return Palette(pairs, zip(methods["method"], methods["label"], strict=True))
+
+
+def _drawings(
+    loaded: Loaded, found: Sequence[Setting], palette: Palette
+) -> dict[str, list[Drawing]]:
     """Return what is drawn of every setting, by its name."""
     runs = loaded.runs
-    methods = runs[runs["role"] == "method"]
-    labels = list(zip(methods["method"], methods["label"], strict=True))
     drawings: dict[str, list[Drawing]] = {}
     for setting in found:
         pictures = reconstructions_of(setting, runs, loaded.examples)
         drawings[setting.name] = [
-            *charts_of(setting, labels),
-            *curve_charts_of(setting, runs, loaded.curves, labels),
+            *charts_of(setting, palette),
+            *curve_charts_of(setting, runs, loaded.curves, palette),
             *([] if pictures is None else [pictures]),
         ]
     return drawings
+
+
+def _write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as part:
+        part.write_bytes(content)
+    return path
+
+
+def _write_text(path: Path, content: str) -> Path:
+    return _write_bytes(path, content.encode())
+
+
+def _write_csv(path: Path, frame: pd.DataFrame) -> Path:
+    """Write a table; floats have all the digits that tell them apart."""
+    return _write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def _with(path: Path, ending: str) -> Path:

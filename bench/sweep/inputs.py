@@ -77,7 +77,8 @@ def _weights(
     file = bench.weights_file if pretrained.is_of_a_file(spec.weights) else None
     if file is None and pretrained.is_of_a_file(spec.weights):
         raise TrialFailed(f"its weights ({spec.weights}) are not given; add --weights FILE")
-    tensors = pretrained.load(spec.model, spec.weights, file)
+    published = about(bench.registry.model(spec.model)).weights
+    tensors = pretrained.load(spec.model, spec.weights, file, published)
     what = f"the weights {spec.weights} do not fit {spec.model}"
     return pretrained.fitted(tensors, network, layout, what)
 

@@ -60,6 +60,8 @@ class Method(ABC):
         level: what it masks; `unit` needs a network whose units can be found.
         start: where its pruning begins; its random control begins there too.
         follows_rounds: whether a control repeats every round, or trains once under the last masks.
+        colour, marker: of shipped methods, how figures draw them (`bench.report.figures.palette`); those
+            of plug-ins are chosen.
         is_control: needs another trial to follow (`trial.reference`); not run on its own.
     """
 
@@ -67,6 +69,8 @@ class Method(ABC):
     version: ClassVar[int] = 1
     level: ClassVar[Level] = "unit"
     is_control: ClassVar[bool] = False
+    colour: ClassVar[str] = ""
+    marker: ClassVar[str] = ""
 
     @abstractmethod
     def prune(self, trial: Trial) -> None:

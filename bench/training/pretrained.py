@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from bench.errors import UsageError
 from bench.graph.structure import Layout
+from bench.training.network import PublishedWeights
 
-TORCHVISION = "torchvision:"
 _OF_A_FILE = "sha256:"
 
 
@@ -33,12 +33,13 @@ class FittedWeights:
     fresh: tuple[str, ...] = ()
 
 
-def identity_of(model: str, given: str) -> str:
-    """Return what weights are, for a trial's specification: a published name or a file's hash.
+def identity_of(model: str, given: str, published: PublishedWeights | None = None) -> str:
+    """Return the identity of weights in a trial's specification: a published name or a file's hash.
 
     Args:
         model: the network's name.
         given: `DEFAULT`, a published name such as `IMAGENET1K_V1`, or a safetensors file.
+        published: finds the network's published weights.
 
     Raises:
         UsageError: there is no such file, or the network has no such weights.
@@ -53,14 +54,12 @@ def identity_of(model: str, given: str) -> str:
             f"--weights {given}: only safetensors files are read, because a pickle can run anything; "
             "convert it with safetensors.torch.save_file(model.state_dict(), 'FILE.safetensors')"
         )
-    if not model.startswith(TORCHVISION):
+    if published is None:
         raise UsageError(
             f"--weights {given}: {model} has no published weights; give a file FILE.safetensors, or "
             "a model torchvision:NAME"
         )
-    from bench.models import _torchvision
-
-    return _torchvision.weights_of(model.removeprefix(TORCHVISION), given)[0]
+    return published(given)[0]
 
 
 def is_of_a_file(identity: str) -> bool:
@@ -68,7 +67,9 @@ def is_of_a_file(identity: str) -> bool:
     return identity.startswith(_OF_A_FILE)
 
 
-def load(model: str, identity: str, file: Path | None) -> dict[str, Tensor]:
+def load(
+    model: str, identity: str, file: Path | None, published: PublishedWeights | None = None
+) -> dict[str, Tensor]:
     """Read the weights that an identity stands for.
 
     Raises:
@@ -81,12 +82,10 @@ def load(model: str, identity: str, file: Path | None) -> dict[str, Tensor]:
             return load_file(file)
         except SafetensorError as error:
             raise UsageError(f"--weights {file} is not a safetensors file: {error}") from error
-    from bench.models import _torchvision
-
-    name = model.removeprefix(TORCHVISION)
+    assert published is not None, f"{model} has no published weights"
     try:
         with redirect_stdout(sys.stderr):  # torch says there what it downloads; ours may be JSON
-            return _torchvision.weights_of(name, identity)[1]()
+            return published(identity)[1]()
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         first = str(error).partition("\n")[0]
         raise UsageError(

@@ -13,8 +13,6 @@ Budget = Literal["smoke", "quick", "full"]
 
 PROTOCOL_VERSION = 1
 SMOKE_EPOCHS = 2
-SMOKE_TRAIN_IMAGES = 512
-SMOKE_OTHER_IMAGES = 256
 
 
 @dataclass(frozen=True)

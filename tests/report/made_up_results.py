@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
+from bench.plan.registry import Registry
 from bench.report.evidence import Examples
+from bench.report.figures.palette import Palette, pairs_of
 from bench.report.load import load
 from bench.report.summary import summarise
 from bench.store.results import Results, file_digest, sealed
@@ -140,7 +142,15 @@ class Maker:
 DENSE = (98.1, 98.3, 98.2)
 MAGNITUDE = {2.0: (98.0, 98.4, 98.1), 8.0: (97.9, 97.6, 97.7)}
 RANDOM = {2.0: (98.1, 98.1, 98.2), 8.0: (95.1, 95.2, 94.7)}
+SHIPPED = Registry().styles()
 LABELS = [("dense", "dense"), ("edropout", "edropout"), ("magnitude", "magnitude")]
+
+
+def palette_of(labels: list[tuple[str, str]]) -> Palette:
+    """The palette of a report that shows these methods and labels."""
+    return Palette(pairs_of([method for method, _ in labels], SHIPPED, []), labels)
+
+
 EDROPOUT = (97.0, 97.1, 96.9)
 
 

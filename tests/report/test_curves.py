@@ -10,21 +10,23 @@ from made_up_results import (
     HOSTILE,
     LABELS,
     NMSE,
+    SHIPPED,
     Maker,
     autoencoder,
     curve,
     fill_autoencoder,
     fill_regression,
     metrics,
+    palette_of,
     pictures,
 )
 from scipy import stats
 
-from bench.report.figures import palette
 from bench.report.figures.charts import charts_of
 from bench.report.figures.curves import CurveChart, curve_charts_of
 from bench.report.figures.draw import drawn, figure_of
 from bench.report.figures.interactive import plotly_of
+from bench.report.figures.palette import COLOURS, SeriesStyle
 from bench.report.figures.panels import MARK_GID
 from bench.report.figures.reconstructions import Reconstructions, reconstructions_of
 from bench.report.load import SMOKE, load
@@ -40,7 +42,7 @@ def curve_charts(maker: Maker) -> list[CurveChart]:
     loaded = load([maker.results])
     (setting,) = settings(summarise(loaded.runs))
     labels = [*METHODS, *zip(loaded.runs["method"], loaded.runs["label"], strict=True)]
-    return curve_charts_of(setting, loaded.runs, loaded.curves, labels)
+    return curve_charts_of(setting, loaded.runs, loaded.curves, palette_of(labels))
 
 
 def reconstructions(maker: Maker) -> Reconstructions | None:
@@ -69,7 +71,7 @@ def test_curves_are_averaged_over_seeds(of_curves: Maker) -> None:
     quality, density = chart.panels
     (line,) = quality.series
     assert line.label == "dropneuron, n = 3"
-    assert line.look == palette.Look(palette.GREEN, "^")
+    assert line.style == SeriesStyle(COLOURS["green"], "^")
     columns = list(zip(*TOP1, strict=True))
     for point, values in zip(line.points, columns, strict=True):
         mean = sum(values) / 3
@@ -98,10 +100,10 @@ def test_the_marked_value_is_a_line_in_the_methods_colour_in_every_panel(of_curv
     for axes in figure.axes:
         (mark,) = [line for line in axes.lines if line.get_gid() == MARK_GID]
         assert list(mark.get_xdata()) == pytest.approx([-3, -3])
-        assert mark.get_color() == palette.GREEN
+        assert mark.get_color() == COLOURS["green"]
     assert "0.001" in {text.get_text() for text in figure.axes[0].texts}
     shape = plotly_of(chart)["layout"]["shapes"][0]
-    assert (shape["x0"], shape["line"]["color"]) == (pytest.approx(-3), palette.GREEN)
+    assert (shape["x0"], shape["line"]["color"]) == (pytest.approx(-3), COLOURS["green"])
 
 
 def test_nothing_is_marked_where_the_method_went_on_with_none(tmp_path: Path) -> None:
@@ -176,7 +178,7 @@ def test_curves_are_drawn_in_every_format_and_plotly_accepts_them(
     assert chart.name == "lenet-300-100_mnist-5k_quick_threshold_curve"
     made = drawn(chart, ("png", "svg", "pdf"))
     assert made == drawn(curve_charts(of_curves)[0], ("png", "svg", "pdf"))
-    write_report([of_curves.results], tmp_path, ("html",))
+    write_report([of_curves.results], tmp_path, SHIPPED, ("html",))
     assert f'data-figure="{chart.name}"' in (tmp_path / "report.html").read_text("utf-8")
     shown = plotly_of(chart)
     assert len(go.Figure(shown).data) == 4  # a band and a line in each panel
@@ -189,7 +191,7 @@ def test_hostile_names_in_curves_and_pictures_are_harmless(tmp_path: Path) -> No
     rows = [{HOSTILE: x, HOSTILE + "y": 0.1, "validation_mse": 0.1} for x in (1.0, 2.0)]
     maker.record(autoencoder(0.1), task="autoencoder", curves={HOSTILE: {"marked": 1.0, "rows": rows}},
                  examples=pictures(1.0), options={"scope": HOSTILE}, method="l1")  # fmt: skip
-    report = write_report([maker.results], tmp_path / "out", ("png", "html"))
+    report = write_report([maker.results], tmp_path / "out", SHIPPED, ("png", "html"))
     assert all(tmp_path / "out" in f.resolve().parents for f in report.files)
     assert "<script>alert" not in (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "<script>" not in json.dumps(plotly_of(curve_charts(maker)[0]))
@@ -201,7 +203,7 @@ def test_hostile_names_in_curves_and_pictures_are_harmless(tmp_path: Path) -> No
 def test_errors_are_drawn_on_a_log_scale_that_says_what_is_better(tmp_path: Path) -> None:
     loaded = load([fill_autoencoder(Maker(tmp_path / "r")).results])
     (setting,) = settings(summarise(loaded.runs))
-    chart = charts_of(setting, METHODS)[0]
+    chart = charts_of(setting, palette_of(METHODS))[0]
     assert chart.y.title == "pixel MSE (log scale, smaller is better)"
     assert chart.title.startswith("Pixel MSE against")
     series = {s.label.partition(",")[0]: s for s in chart.series}
@@ -214,7 +216,7 @@ def test_errors_are_drawn_on_a_log_scale_that_says_what_is_better(tmp_path: Path
 def test_regression_is_drawn_by_medians_and_all_that_was_observed(tmp_path: Path) -> None:
     loaded = load([fill_regression(Maker(tmp_path / "r")).results])
     (setting,) = settings(summarise(loaded.runs))
-    chart = charts_of(setting, METHODS)[0]
+    chart = charts_of(setting, palette_of(METHODS))[0]
     y = chart.series[0].points[0].y
     assert (y.at, y.low, y.high) == tuple(pytest.approx(math.log10(v)) for v in (5e-4, 3e-4, 4e-2))
     assert chart.y.high > y.high
@@ -294,6 +296,6 @@ def test_reconstructions_are_in_the_page_and_the_same_each_time(tmp_path: Path) 
     assert again is not None
     assert drawn(chart, ("png", "svg", "pdf")) == drawn(again, ("png", "svg", "pdf"))
     assert any(text.get_text() == SMOKE for text in figure_of(chart).texts)
-    write_report([maker.results], tmp_path / "out", ("html",))
+    write_report([maker.results], tmp_path / "out", SHIPPED, ("html",))
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert page.count('alt="Reconstructions: ') == 1

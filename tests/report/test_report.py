@@ -8,11 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from made_up_results import HOSTILE, LABELS, Maker, fill, summary_of
+from made_up_results import HOSTILE, LABELS, SHIPPED, Maker, fill, palette_of, summary_of
 
-from bench.report.figures import palette
 from bench.report.figures.charts import charts_of
 from bench.report.figures.interactive import plotly_of
+from bench.report.figures.palette import COLOURS, SeriesStyle
 from bench.report.load import SMOKE
 from bench.report.statistics import INDISTINCT
 from bench.report.summary import settings
@@ -21,13 +21,15 @@ from bench.report.tables.rows import block_of
 from bench.report.tables.text import markdown_escaped, markdown_of, tex_escaped
 from bench.report.write import FORMATS, end_table, write_report
 
+PALETTE = palette_of(LABELS)
+
 # -- tables ----------------------------------------------------------------------------------
 
 
 def test_markdown_has_dense_first_controls_below_theirs_and_definitions(
     maker: Maker, tmp_path: Path
 ) -> None:
-    report = write_report([maker.results], tmp_path / "out", ("md",))
+    report = write_report([maker.results], tmp_path / "out", SHIPPED, ("md",))
     lines = [line for line in report.text.splitlines() if line.startswith("|")]
     labels = [line.split("|")[1].strip() for line in lines[2:]]
     assert labels == [
@@ -59,7 +61,7 @@ def test_digits_follow_the_interval() -> None:
 
 
 def test_every_format_is_written_and_valid(maker: Maker, tmp_path: Path) -> None:
-    report = write_report([maker.results], tmp_path / "out", FORMATS)
+    report = write_report([maker.results], tmp_path / "out", SHIPPED, FORMATS)
     assert all(file.stat().st_size for file in report.files)
     names = {str(f.relative_to(tmp_path / "out")) for f in report.files}
     base = "lenet-300-100_mnist-5k_quick"
@@ -76,7 +78,7 @@ def test_every_format_is_written_and_valid(maker: Maker, tmp_path: Path) -> None
 
 def test_the_same_trials_give_the_same_figures(maker: Maker, tmp_path: Path) -> None:
     for out in ("a", "b"):
-        write_report([maker.results], tmp_path / out, ("png", "svg", "pdf"))
+        write_report([maker.results], tmp_path / out, SHIPPED, ("png", "svg", "pdf"))
     for file in (tmp_path / "a" / "figures").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / "figures" / file.name).read_bytes()
 
@@ -85,35 +87,24 @@ def test_emergent_rates_are_never_joined_and_controls_are_hollow_in_their_colour
     maker: Maker,
 ) -> None:
     setting = settings(summary_of(maker))[0]
-    chart = charts_of(setting, LABELS)[0]
+    chart = charts_of(setting, PALETTE)[0]
     series = {s.label.partition(",")[0]: s for s in chart.series}
     assert series["magnitude"].is_joined
     assert not series["edropout"].is_joined
     assert all(p.x.has_interval for p in series["edropout"].points)
     control = series["random (of magnitude)"]
-    assert control.look == palette.Look(palette.ORANGE, "D", "dotted", is_hollow=True)
+    assert control.style == SeriesStyle(COLOURS["orange"], "D", "dotted", is_hollow=True)
     assert all("n = 3" in s.label for s in chart.series)
     assert chart.dense is not None
     assert "pruning rate" in chart.x.title
     assert [text for _, text in chart.x.ticks][:2] == ["0 %\n1×", "50.0 %\n2×"]
 
 
-def test_every_method_has_a_look_of_its_own_whatever_else_is_shown() -> None:
-    names = [f"method{i:02d}" for i in range(30)] + ["magnitude", "dropnet", "edropout", "fpgm"]
-    looks = palette.looks_of((n, n) for n in names)
-    assert len({(look.colour, look.marker) for look in looks.values()}) == len(names)
-    assert palette.looks_of([("fpgm", "fpgm")])["fpgm"] == looks["fpgm"]
-    options = palette.looks_of([("fpgm", "fpgm"), ("fpgm", "fpgm[p=1]")])
-    assert options["fpgm"] == looks["fpgm"]
-    assert options["fpgm"].colour == options["fpgm[p=1]"].colour
-    assert options["fpgm"].marker != options["fpgm[p=1]"].marker
-
-
 def test_perfect_and_single_runs_can_be_drawn(tmp_path: Path) -> None:
     maker = Maker(tmp_path / "r")
     maker.trial(100.0)
     maker.trial(100.0, method="magnitude", target=2.0)
-    report = write_report([maker.results], tmp_path / "out", ("png",))
+    report = write_report([maker.results], tmp_path / "out", SHIPPED, ("png",))
     assert len(report.files) == 2
     assert "100.00" in report.text
     assert "difference to random" not in report.text  # no control, so no column of dashes
@@ -125,7 +116,7 @@ def test_very_small_networks_stand_at_their_own_rate(tmp_path: Path) -> None:
     for compression in (2.0**15, 2.0**17):
         kept = 1 / compression
         maker.trial(90.0, method="magnitude", target=compression, pruning_rate=1 - kept)
-    chart = charts_of(settings(summary_of(maker))[0], LABELS)[0]
+    chart = charts_of(settings(summary_of(maker))[0], PALETTE)[0]
     (series,) = chart.series
     assert [point.x.at for point in series.points] == pytest.approx([15.0, 17.0])
     assert 17.0 < chart.x.high < 18.1
@@ -140,7 +131,7 @@ def test_an_interval_of_rates_that_reaches_everything_does_not_press_the_means(
     maker.trial(98.0)
     for seed, rate in enumerate((0.5, 0.9)):
         maker.trial(97.0, method="edropout", seed=seed, pruning_rate=rate)
-    chart = charts_of(settings(summary_of(maker))[0], LABELS)[0]
+    chart = charts_of(settings(summary_of(maker))[0], PALETTE)[0]
     (point,) = chart.series[0].points
     assert point.x.high > 30  # two runs: the interval ends above 100 %
     assert chart.x.high == pytest.approx(point.x.at + 1)
@@ -153,7 +144,7 @@ def test_an_axis_of_accuracy_has_ticks_enough_to_read_it(
     maker = Maker(tmp_path / "r")
     maker.trial(top1[1])
     maker.trial(top1[0], method="magnitude", target=2.0)
-    axis = charts_of(settings(summary_of(maker))[0], LABELS)[0].y
+    axis = charts_of(settings(summary_of(maker))[0], PALETTE)[0].y
     assert len(axis.ticks) >= shown
     for place, text in axis.ticks:
         assert axis.low <= place <= axis.high
@@ -163,7 +154,7 @@ def test_an_axis_of_accuracy_has_ticks_enough_to_read_it(
 def test_plotly_accepts_the_interactive_figures(maker: Maker) -> None:
     import plotly.graph_objects as go
 
-    for chart in charts_of(settings(summary_of(maker))[0], LABELS):
+    for chart in charts_of(settings(summary_of(maker))[0], PALETTE):
         assert len(go.Figure(plotly_of(chart)).data) == 5
 
 
@@ -182,7 +173,7 @@ class Loads(HTMLParser):
 
 def test_page_loads_nothing_and_has_plotly_once(maker: Maker, tmp_path: Path) -> None:
     maker.failed("it ran out of memory", method="dropnet", target=4.0)
-    report = write_report([maker.results], tmp_path / "out", ("html",))
+    report = write_report([maker.results], tmp_path / "out", SHIPPED, ("html",))
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     parser = Loads()
     parser.feed(page)
@@ -200,7 +191,7 @@ def test_page_loads_nothing_and_has_plotly_once(maker: Maker, tmp_path: Path) ->
 
 def test_page_names_targets_where_there_are_any(tmp_path: Path) -> None:
     def facts() -> dict[str, str]:
-        write_report([maker.results], tmp_path / "out", ("html",))
+        write_report([maker.results], tmp_path / "out", SHIPPED, ("html",))
         page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
         return dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", page.partition("</dl>")[0]))
 
@@ -215,7 +206,7 @@ def test_page_names_targets_where_there_are_any(tmp_path: Path) -> None:
 
 def test_smoke_is_loud_in_every_artefact(tmp_path: Path) -> None:
     maker = fill(Maker(tmp_path / "r", budget="smoke"))
-    report = write_report([maker.results], tmp_path / "out", FORMATS)
+    report = write_report([maker.results], tmp_path / "out", SHIPPED, FORMATS)
     assert SMOKE in report.text
     for file in report.files:
         if file.suffix in (".csv", ".md", ".tex", ".html"):
@@ -223,7 +214,7 @@ def test_smoke_is_loud_in_every_artefact(tmp_path: Path) -> None:
     rows = (tmp_path / "out" / "runs.csv").read_text().splitlines()
     assert all(SMOKE in line for line in rows[1:])
     setting = settings(summary_of(maker))[0]
-    for chart in charts_of(setting, LABELS):
+    for chart in charts_of(setting, PALETTE):
         assert chart.is_smoke
         assert SMOKE in json.dumps(plotly_of(chart))
     assert SMOKE in end_table(maker.results, {t.id for t in maker.results.trials()})
@@ -233,7 +224,7 @@ def test_smoke_is_written_across_figures(tmp_path: Path) -> None:
     from bench.report.figures.draw import figure_of
 
     maker = fill(Maker(tmp_path / "r", budget="smoke"))
-    chart = charts_of(settings(summary_of(maker))[0], LABELS)[0]
+    chart = charts_of(settings(summary_of(maker))[0], PALETTE)[0]
     assert any(text.get_text() == SMOKE for text in figure_of(chart).texts)
 
 
@@ -243,7 +234,7 @@ def test_hostile_names_are_harmless_everywhere(tmp_path: Path) -> None:
     for target in (2.0, 8.0):
         maker.trial(97.0, method="magnitude", options={"scope": HOSTILE}, target=target)
     maker.failed(HOSTILE, method="magnitude", seed=3, target=2.0)
-    report = write_report([maker.results], tmp_path / "out", FORMATS)
+    report = write_report([maker.results], tmp_path / "out", SHIPPED, FORMATS)
     assert all(tmp_path / "out" in f.resolve().parents for f in report.files)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
@@ -278,6 +269,6 @@ def test_ten_thousand_trials_are_reported_in_half_a_minute(tmp_path: Path) -> No
             of = maker.trial(90.0 + seed, seed=seed, **fields)
             maker.trial(89.0, method="random", seed=seed, target=2.0, rates_of=of)
     started = time.perf_counter()
-    report = write_report([maker.results], tmp_path / "out", ("csv", "md"))
+    report = write_report([maker.results], tmp_path / "out", SHIPPED, ("csv", "md"))
     assert time.perf_counter() - started < 30
     assert len(report.files) == 3

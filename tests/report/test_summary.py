@@ -11,6 +11,7 @@ from made_up_results import (
     DENSE,
     MAGNITUDE,
     RANDOM,
+    SHIPPED,
     Maker,
     fill,
     row,
@@ -131,7 +132,7 @@ def test_collapsed_runs_count_and_the_mean_of_the_others_stands_beside(tmp_path:
     assert (found["n"], found["n_collapsed"]) == (3, 1)
     assert found["top1_mean"] == pytest.approx(192.2 / 3)
     assert found["top1_mean_not_collapsed"] == pytest.approx(91.0)
-    text = write_report([maker.results], tmp_path / "out", ("md",)).text
+    text = write_report([maker.results], tmp_path / "out", SHIPPED, ("md",)).text
     assert "3 (1 collapsed)" in text
     assert "(others 91.00)" in text
 
@@ -166,7 +167,7 @@ def test_a_coupling_other_than_the_usual_is_named_even_alone(tmp_path: Path) -> 
 
 
 def test_csv_files_give_back_every_digit(maker: Maker, tmp_path: Path) -> None:
-    write_report([maker.results], tmp_path / "out", ("csv",))
+    write_report([maker.results], tmp_path / "out", SHIPPED, ("csv",))
     for name, made in (("runs", load([maker.results]).runs), ("summary", summary_of(maker))):
         with (tmp_path / "out" / f"{name}.csv").open(newline="") as file:
             header, *rows = list(csv.reader(file))
@@ -182,7 +183,7 @@ def test_csv_files_give_back_every_digit(maker: Maker, tmp_path: Path) -> None:
 def test_runs_have_whole_numbers_and_states_kept_beside_the_final_one(
     maker: Maker, tmp_path: Path
 ) -> None:
-    write_report([maker.results], tmp_path / "out", ("csv",))
+    write_report([maker.results], tmp_path / "out", SHIPPED, ("csv",))
     with (tmp_path / "out" / "runs.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * (1 + 4 + 2)
@@ -206,7 +207,7 @@ def test_a_tampered_record_is_told_and_left_out(maker: Maker, tmp_path: Path) ->
     broken = maker.trial(99.0, method="magnitude", seed=7, target=2.0)
     file = maker.results.trial(broken).path / "result.json"
     file.write_text(file.read_text().replace("99.0", "99.9"))
-    report = write_report([maker.results], tmp_path / "out", ("csv", "md"))
+    report = write_report([maker.results], tmp_path / "out", SHIPPED, ("csv", "md"))
     assert any(broken in w and "quarantine" in w for w in report.warnings)
     assert broken not in (tmp_path / "out" / "runs.csv").read_text()
 
@@ -221,13 +222,13 @@ def test_two_folders_with_the_same_trials_count_them_once(maker: Maker, tmp_path
 def test_nothing_finished_is_an_error_with_its_reason(tmp_path: Path) -> None:
     maker = Maker(tmp_path / "r")
     with pytest.raises(UsageError, match="no finished trial"):
-        write_report([maker.results], tmp_path / "out")
+        write_report([maker.results], tmp_path / "out", SHIPPED)
     maker.failed("the data are gone")
     with pytest.raises(UsageError, match="the data are gone"):
-        write_report([maker.results], tmp_path / "out")
+        write_report([maker.results], tmp_path / "out", SHIPPED)
     assert end_table(maker.results, {"0" * 12}) == ""
 
 
 def test_unknown_format_is_refused(maker: Maker, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'html'"):
-        write_report([maker.results], tmp_path / "out", ("htm",))
+        write_report([maker.results], tmp_path / "out", SHIPPED, ("htm",))

@@ -13,6 +13,7 @@ from made_up_results import (
     NMSE,
     RANDOM_MSE,
     RANDOM_NMSE,
+    SHIPPED,
     Maker,
     autoencoder,
     fill,
@@ -112,7 +113,7 @@ def test_an_error_of_zero_makes_no_pair(tmp_path: Path) -> None:
     found = row(summary_of(maker), "l1")
     assert (found["n"], found["difference_n"]) == (3, 2)
     assert math.exp(found["difference_mean"]) == pytest.approx(math.sqrt(1 / 4 * 1 / 2))
-    assert write_report([maker.results], tmp_path / "out", ("png",)).files
+    assert write_report([maker.results], tmp_path / "out", SHIPPED, ("png",)).files
 
 
 def test_classification_still_differs_in_points(of_all: Maker) -> None:
@@ -222,7 +223,7 @@ def test_tables_of_numbers_have_the_columns_of_the_tasks_they_are_about(
 ) -> None:
     found = {}
     for name, made in (("classes", maker), ("numbers", of_regression), ("all", of_all)):
-        write_report([made.results], tmp_path / name, ("csv",))
+        write_report([made.results], tmp_path / name, SHIPPED, ("csv",))
         for kind in ("runs", "summary"):
             found[name, kind] = set(header(tmp_path / name / f"{kind}.csv"))
     assert {"task", "top1", "top5", "density", "live_units"} <= found["classes", "runs"]
@@ -239,7 +240,7 @@ def test_tables_of_numbers_have_the_columns_of_the_tasks_they_are_about(
 
 
 def test_a_mixed_report_has_every_task_in_every_format(of_all: Maker, tmp_path: Path) -> None:
-    report = write_report([of_all.results], tmp_path / "out", ("csv", "md", "tex", "html"))
+    report = write_report([of_all.results], tmp_path / "out", SHIPPED, ("csv", "md", "tex", "html"))
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     for text in (report.text, page):
         assert all(t in text for t in ("top-1 %", "NMSE: median (range)", "pixel MSE", "2 of 3"))

@@ -15,12 +15,12 @@ from bench.report.figures.axes import (
     rate_axis,
     rate_place,
 )
-from bench.report.figures.palette import BLACK, Look, looks_of, of_control
+from bench.report.figures.palette import Palette, SeriesStyle
 from bench.report.summary import Record, Setting, records_of
 from bench.report.tables.numbers import BY_MEDIAN, headline_of, mean_of, middle_of, quality_text
 from bench.report.tables.rows import target_text
 
-Kind = Literal["rate", "cost"]
+ChartKind = Literal["rate", "cost"]
 _X = {"rate": ("pruning_rate", rate_place), "cost": ("images_forward", count_place)}
 
 
@@ -51,7 +51,7 @@ class Series:
     """
 
     label: str
-    look: Look
+    style: SeriesStyle
     points: tuple[Point, ...]
     is_joined: bool
     is_control: bool
@@ -82,28 +82,27 @@ _CONTROLS = (
 )
 
 
-def charts_of(setting: Setting, all_labels: Sequence[tuple[str, str]]) -> list[Chart]:
+def charts_of(setting: Setting, palette: Palette) -> list[Chart]:
     """Return the task's headline against pruning rate, and against cost.
 
     Args:
         setting: what is drawn.
-        all_labels: (method, label) of everything in the report, so that colours stay the same.
+        palette: the styles of everything in the report.
     """
-    looks = looks_of(all_labels)
     records = records_of(setting.groups)
-    return [_chart(setting, records, looks, kind) for kind in ("rate", "cost")]
+    return [_chart(setting, records, palette, kind) for kind in ("rate", "cost")]
 
 
-def _chart(
-    setting: Setting, records: Sequence[Record], looks: dict[str, Look], kind: Kind
-) -> Chart:
+def _chart(setting: Setting, records: Sequence[Record], palette: Palette, kind: ChartKind) -> Chart:
     dense = [r for r in records if r["role"] == "method" and r["method"] == "dense"]
     labels = dict.fromkeys(
         r["label"] for r in records if r["role"] != "method" or r["method"] != "dense"
     )
-    series = [_series([r for r in records if r["label"] == label], looks, kind) for label in labels]
+    series = [
+        _series([r for r in records if r["label"] == label], palette, kind) for label in labels
+    ]
     own_rate = any(not s.is_joined for s in series)
-    base = _dense(dense[0], kind) if dense else None
+    base = _dense(dense[0], palette, kind) if dense else None
     everything = [*series, *([base] if base else [])]
     points = [p for s in everything for p in s.points]
     x = _rate_axis(everything) if kind == "rate" else cost_axis([p.x for p in points])
@@ -125,20 +124,19 @@ def _chart(
     )
 
 
-def _series(records: Sequence[Record], looks: dict[str, Look], kind: Kind) -> Series:
+def _series(records: Sequence[Record], palette: Palette, kind: ChartKind) -> Series:
     first = records[0]
     is_control = first["role"] != "method"
     if is_control:
-        followed = looks.get(first["control_of_label"], Look(BLACK, "X"))
-        look = of_control(first["method"], followed)
+        style = palette.of_control(first["method"], first["control_of_label"])
     else:
-        look = looks[first["label"]]
+        style = palette.of_method(first["label"])
     targets = [
         r["target"] if r["target"] == r["target"] else r["control_of_target"] for r in records
     ]
     return Series(
         label=f"{first['label']}, n = {_n(records)}",
-        look=look,
+        style=style,
         points=tuple(_point(r, kind) for r in records),
         is_joined=all(t == t for t in targets),  # nan, a rate of its own, differs from itself
         is_control=is_control,
@@ -157,9 +155,9 @@ def _moved(series: Series, by: float) -> Series:
     return replace(series, points=tuple(replace(p, x=p.x.moved(by)) for p in series.points))
 
 
-def _dense(record: Record, kind: Kind) -> Series:
-    look = Look(BLACK, "*", "dashed")
-    return Series(f"dense, n = {_n([record])}", look, (_point(record, kind),), False, False)
+def _dense(record: Record, palette: Palette, kind: ChartKind) -> Series:
+    style = replace(palette.of_method(record["label"]), line="dashed")
+    return Series(f"dense, n = {_n([record])}", style, (_point(record, kind),), False, False)
 
 
 def _n(records: Sequence[Record]) -> str:
@@ -167,7 +165,7 @@ def _n(records: Sequence[Record]) -> str:
     return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def _point(record: Record, kind: Kind) -> Point:
+def _point(record: Record, kind: ChartKind) -> Point:
     quality = headline_of(record)
     y = estimate(middle_of(record, quality), quality_place(quality, record["n_test_mean"]))
     rate = 100 * record["pruning_rate_mean"]

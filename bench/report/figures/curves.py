@@ -19,7 +19,7 @@ from bench.report.figures.axes import (
     quality_place,
 )
 from bench.report.figures.charts import Point, Series
-from bench.report.figures.palette import BLACK, Look, looks_of, of_control
+from bench.report.figures.palette import Palette, SeriesStyle
 from bench.report.figures.scales import scale_of, value_text, words_of
 from bench.report.statistics import Middle, middles_of
 from bench.report.summary import Record, Setting, records_of, slug
@@ -43,7 +43,7 @@ class Mark:
 
     at: float
     text: str
-    look: Look
+    style: SeriesStyle
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class _Line:
     """The trials of one line, one per seed, and the values that they and their like went on with."""
 
     label: str
-    look: Look
+    style: SeriesStyle
     is_control: bool
     curves: tuple[Curve, ...]
     marked: tuple[float, ...]
@@ -74,7 +74,7 @@ def curve_charts_of(
     setting: Setting,
     runs: pd.DataFrame,
     curves: Iterable[Curve],
-    all_labels: Sequence[tuple[str, str]],
+    palette: Palette,
 ) -> list[CurveChart]:
     """Return a figure for each number that methods of this setting looked for.
 
@@ -82,16 +82,15 @@ def curve_charts_of(
         setting: what is drawn.
         runs: of the whole report.
         curves: of the whole report.
-        all_labels: (method, label) of everything in the report, so that colours stay the same.
+        palette: the styles of everything in the report.
     """
     own = runs[runs["setting"] == setting.groups["setting"].iloc[0]]
     ids = set(own["id"])
     found = [c for c in curves if c.trial in ids]
     by_trial = {str(r["id"]): r for r in records_of(own)} if found else {}
-    looks = looks_of(all_labels)
     charts = []
     for name in sorted({c.name for c in found}):
-        lines = _lines([c for c in found if c.name == name], by_trial, looks)
+        lines = _lines([c for c in found if c.name == name], by_trial, palette)
         charts.append(_chart(setting, name, lines))
     return charts
 
@@ -123,7 +122,7 @@ def _chart(setting: Setting, name: str, lines: Sequence[_Line]) -> CurveChart:
 
 
 def _lines(
-    curves: Sequence[Curve], by_trial: Mapping[str, Record], looks: Mapping[str, Look]
+    curves: Sequence[Curve], by_trial: Mapping[str, Record], palette: Palette
 ) -> list[_Line]:
     """A line per label, or per label and target where the targets' curves differ."""
     groups: dict[str, dict[float, list[Curve]]] = {}
@@ -141,7 +140,7 @@ def _lines(
             name = label if len(distinct) == 1 else f"{label} at {_target(record):g}×"
             marked = {c.marked for c in [*first, *sum(others, [])] if c.marked is not None}
             lines.append(
-                _Line(name, _look(record, looks), record["role"] != "method", tuple(first),
+                _Line(name, _style(record, palette), record["role"] != "method", tuple(first),
                       tuple(sorted(marked)))
             )  # fmt: skip
     return lines
@@ -157,18 +156,17 @@ def _target(record: Record) -> float:
     return 0.0 if math.isnan(target) else target
 
 
-def _look(record: Record, looks: Mapping[str, Look]) -> Look:
+def _style(record: Record, palette: Palette) -> SeriesStyle:
     if record["role"] == "method":
-        return looks[record["label"]]
-    followed = looks.get(record["control_of_label"], Look(BLACK, "X"))
-    return of_control(record["method"], followed)
+        return palette.of_method(record["label"])
+    return palette.of_control(record["method"], record["control_of_label"])
 
 
 def _marks(line: _Line, name: str, place: Place) -> list[Mark]:
     if len(line.marked) > MOST_MARKS:
         middle = median(line.marked)
-        return [Mark(place(middle), f"median {value_text(name, middle)}", line.look)]
-    return [Mark(place(x), value_text(name, x), line.look) for x in line.marked]
+        return [Mark(place(middle), f"median {value_text(name, middle)}", line.style)]
+    return [Mark(place(x), value_text(name, x), line.style) for x in line.marked]
 
 
 # -- panels ----------------------------------------------------------------------------------
@@ -205,7 +203,7 @@ def _panel(
         )
         if points:
             label = f"{line.label}, n = {n}"
-            series.append(Series(label, line.look, points, True, line.is_control))
+            series.append(Series(label, line.style, points, True, line.is_control))
     estimates = [p.y for s in series for p in s.points]
     if is_headline:
         axis = quality_axis(task.headline, estimates, "validation ", may_cut=not by_median)

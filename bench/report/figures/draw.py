@@ -113,11 +113,11 @@ def _draw_axes(axes: "Axes", chart: Chart) -> None:
 def _draw_dense(axes: "Axes", dense: Series, as_point: bool) -> None:
     y = dense.points[0].y
     if y.has_interval:
-        axes.axhspan(y.low, y.high, color=dense.look.colour, alpha=0.08, linewidth=0, zorder=1)
-    axes.axhline(y.at, color=dense.look.colour, linestyle="--", linewidth=1.2, label=dense.label)
+        axes.axhspan(y.low, y.high, color=dense.style.colour, alpha=0.08, linewidth=0, zorder=1)
+    axes.axhline(y.at, color=dense.style.colour, linestyle="--", linewidth=1.2, label=dense.label)
     if as_point:
         axes.plot(
-            [dense.points[0].x.at], [y.at], dense.look.marker, color=dense.look.colour,
+            [dense.points[0].x.at], [y.at], dense.style.marker, color=dense.style.colour,
             markersize=9, zorder=5,
         )  # fmt: skip
 
@@ -133,21 +133,21 @@ def _draw_band(axes: "Axes", series: Series) -> None:
         points = series.points
         axes.fill_between(
             [p.x.at for p in points], [p.y.low for p in points], [p.y.high for p in points],
-            color=series.look.colour, alpha=0.16, linewidth=0, zorder=2,
+            color=series.style.colour, alpha=0.16, linewidth=0, zorder=2,
         )  # fmt: skip
 
 
 def _draw(axes: "Axes", series: Series, zorder: float) -> None:
     x, y = [p.x for p in series.points], [p.y for p in series.points]
-    colour = series.look.colour
+    colour = series.style.colour
     has_bars = not _has_band(series)
     axes.errorbar(
         [e.at for e in x], [e.at for e in y],
         xerr=None if series.is_joined else [[e.at - e.low for e in x], [e.high - e.at for e in x]],
         yerr=[[e.at - e.low for e in y], [e.high - e.at for e in y]] if has_bars else None,
-        marker=series.look.marker, markersize=5.5, markeredgewidth=1.3, color=colour,
-        markerfacecolor="white" if series.look.is_hollow else colour,
-        linestyle=LINES[series.look.line] if series.is_joined else "none",
+        marker=series.style.marker, markersize=5.5, markeredgewidth=1.3, color=colour,
+        markerfacecolor="white" if series.style.is_hollow else colour,
+        linestyle=LINES[series.style.line] if series.is_joined else "none",
         linewidth=1.2 if series.is_control else 1.9,
         elinewidth=0.9, capsize=2.5, label=series.label, zorder=zorder,
     )  # fmt: skip
@@ -163,7 +163,7 @@ def _draw_notes(axes: "Axes", series: Series, is_above: bool, is_right: bool) ->
             continue
         axes.annotate(
             note, (point.x.at, point.y.at), fontsize=7.5,
-            color=series.look.colour, xytext=(4 if is_right else -4, 5 if is_above else -5),
+            color=series.style.colour, xytext=(4 if is_right else -4, 5 if is_above else -5),
             textcoords="offset points", zorder=8,
             ha="left" if is_right else "right", va="bottom" if is_above else "top",
             path_effects=[withStroke(linewidth=2.5, foreground="white")],

@@ -59,8 +59,8 @@ def _band(series: Series) -> dict[str, Any]:
     points = series.points
     return {
         "type": "scatter", "mode": "lines", "fill": "toself", "hoverinfo": "skip",
-        "showlegend": False, "opacity": 0.16, "fillcolor": series.look.colour,
-        "line": {"width": 0, "color": series.look.colour},
+        "showlegend": False, "opacity": 0.16, "fillcolor": series.style.colour,
+        "line": {"width": 0, "color": series.style.colour},
         "x": [p.x.at for p in points] + [p.x.at for p in reversed(points)],
         "y": [p.y.high for p in points] + [p.y.low for p in reversed(points)],
     }  # fmt: skip
@@ -69,7 +69,7 @@ def _band(series: Series) -> dict[str, Any]:
 def _mark_line(mark: Mark) -> dict[str, Any]:
     return {
         "type": "line", "xref": "x", "yref": "paper", "x0": mark.at, "x1": mark.at, "y0": 0,
-        "y1": 1, "line": {"color": mark.look.colour, "width": 1.3, "dash": "dash"},
+        "y1": 1, "line": {"color": mark.style.colour, "width": 1.3, "dash": "dash"},
         "layer": "above",
     }  # fmt: skip
 
@@ -78,18 +78,18 @@ def _mark_name(mark: Mark) -> dict[str, Any]:
     return {
         "text": html.escape(mark.text), "xref": "x", "yref": "paper", "x": mark.at, "y": 1,
         "yanchor": "bottom", "showarrow": False,
-        "font": {"size": 11, "color": mark.look.colour},
+        "font": {"size": 11, "color": mark.style.colour},
     }  # fmt: skip
 
 
 def _trace(series: Series, with_bars: bool = True) -> dict[str, Any]:
-    points, look = series.points, series.look
+    points, style = series.points, series.style
     width = 1.3 if series.is_control else 2.2
     bars = {}
     if with_bars:
-        bars["error_y"] = _bars([(p.y.at, p.y.low, p.y.high) for p in points], look.colour)
+        bars["error_y"] = _bars([(p.y.at, p.y.low, p.y.high) for p in points], style.colour)
     if with_bars and not series.is_joined:
-        bars["error_x"] = _bars([(p.x.at, p.x.low, p.x.high) for p in points], look.colour)
+        bars["error_x"] = _bars([(p.x.at, p.x.low, p.x.high) for p in points], style.colour)
     return {
         "type": "scatter",
         "mode": "lines+markers" if series.is_joined else "markers",
@@ -97,12 +97,12 @@ def _trace(series: Series, with_bars: bool = True) -> dict[str, Any]:
         "x": [p.x.at for p in points],
         "y": [p.y.at for p in points],
         **bars,
-        "line": {"color": look.colour, "dash": _DASHES[look.line], "width": width},
+        "line": {"color": style.colour, "dash": _DASHES[style.line], "width": width},
         "marker": {
-            "color": look.colour,
-            "symbol": _SYMBOLS[look.marker] + ("-open" if look.is_hollow else ""),
+            "color": style.colour,
+            "symbol": _SYMBOLS[style.marker] + ("-open" if style.is_hollow else ""),
             "size": 9,
-            "line": {"width": 1.5, "color": look.colour},
+            "line": {"width": 1.5, "color": style.colour},
         },
         **_pointed_at(points),
     }
@@ -125,7 +125,7 @@ def _dense_trace(dense: Series, chart: Chart) -> dict[str, Any]:
         "name": html.escape(dense.label),
         "x": [chart.x.low, point.x.at, chart.x.high],
         "y": [point.y.at] * 3,
-        "line": {"color": dense.look.colour, "dash": "dash", "width": 1.4},
+        "line": {"color": dense.style.colour, "dash": "dash", "width": 1.4},
         **_pointed_at((point,) * 3),
     }
 
@@ -134,7 +134,7 @@ def _dense_band(dense: Series) -> dict[str, Any]:
     y = dense.points[0].y
     return {
         "type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": y.low, "y1": y.high,
-        "fillcolor": dense.look.colour, "opacity": 0.08, "line": {"width": 0}, "layer": "below",
+        "fillcolor": dense.style.colour, "opacity": 0.08, "line": {"width": 0}, "layer": "below",
     }  # fmt: skip
 
 

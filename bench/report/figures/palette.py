@@ -1,36 +1,39 @@
-"""One colour and one marker per method, the same in every figure of every report."""
+"""One colour and one marker per method, the same in every figure of every report.
 
-from collections.abc import Iterable
+A shipped method declares its pair in its class. A plug-in takes the next free pair after a stable
+hash of its name, and the results folder remembers it.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from bench.store.results import write_json
+
 Line = Literal["solid", "dashed", "dotted", "dashdot"]
+Pair = tuple[str, str]  # names of a colour and a marker, as methods declare them
 
-# Okabe and Ito's colours, which people with any colour vision tell apart. Black is dense's; yellow
-# is left out because it is hardly seen on white.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
-
-# Markers by matplotlib's letters.
-_KNOWN = {
-    "dense": (BLACK, "*"),
-    "random": (GREY, "X"),
-    "edropout": (VERMILION, "o"),
-    "dropnet": (BLUE, "s"),
-    "magnitude": (ORANGE, "D"),
-    "fpgm": (PURPLE, "v"),
-    "dropneuron": (GREEN, "^"),
-    "l1": (PURPLE, "H"),
-    "deep_compression": (SKY, "P"),
-}
-_COLOURS = (GREEN, PURPLE, SKY, BLUE, VERMILION, ORANGE)
-_MARKERS = ("p", "h", "<", ">", "d", "8", "X")
+# Okabe and Ito's colours, which people with any colour vision tell apart. Black is dense's, grey is
+# random's; yellow is left out because it is hardly seen on white.
+COLOURS = {
+    "black": "#000000", "grey": "#7F7F7F", "orange": "#E69F00", "sky": "#56B4E9",
+    "green": "#009E73", "blue": "#0072B2", "vermilion": "#D55E00", "purple": "#CC79A7",
+}  # fmt: skip
+# By matplotlib's letters. The first are the ones most easily told apart.
+MARKERS = ("o", "s", "^", "D", "v", "P", "p", "h", "<", ">", "d", "8", "H", "X", "*")
+FILE = "palette.json"
+_OF_PLUGINS = tuple(itertools.product(list(COLOURS)[2:], MARKERS))
 _CONTROL_LINES: dict[str, Line] = {"random": "dotted"}
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a series is drawn."""
+class SeriesStyle:
+    """The drawing style of a series: a colour as hex digits, a marker, a line."""
 
     colour: str
     marker: str
@@ -38,38 +41,94 @@ class Look:
     is_hollow: bool = False
 
 
-def looks_of(labels: Iterable[tuple[str, str]]) -> dict[str, Look]:
-    """Assign a look to every method.
+_UNKNOWN = SeriesStyle(COLOURS["black"], "X")  # of what a control follows, where it is not shown
+
+
+class Palette:
+    """The styles of all that one report shows."""
+
+    def __init__(self, pairs: Mapping[str, Pair], labels: Iterable[tuple[str, str]]) -> None:
+        """Give every label of a method its colour.
+
+        Args:
+            pairs: by method.
+            labels: of methods with their options: (method, label). A method's first label, the plain
+                one where it is shown, has its pair; the others have its colour and other markers.
+        """
+        self._pairs = pairs
+        self._styles: dict[str, SeriesStyle] = {}
+        taken, used = set(pairs.values()), set[Pair]()
+        for method, label in sorted(set(labels)):  # the plain one sorts first
+            colour, marker = pairs[method]
+            line: Line = "solid"
+            if (colour, marker) in used:
+                start = MARKERS.index(marker) + 1
+                others = (*MARKERS[start:], *MARKERS[:start])
+                marker = next((m for m in others if (colour, m) not in taken), marker)
+                taken.add((colour, marker))
+                line = "dashed"
+            used.add((colour, marker))
+            self._styles[label] = SeriesStyle(COLOURS[colour], marker, line)
+
+    def of_method(self, label: str) -> SeriesStyle:
+        """Return the style of a method with its options."""
+        return self._styles[label]
+
+    def of_control(self, method: str, followed: str) -> SeriesStyle:
+        """Return the style of a control: hollow, in the colour of what it follows; random's is dotted.
+
+        Args:
+            method: of the control.
+            followed: the label of what it follows.
+        """
+        style = self._styles.get(followed, _UNKNOWN)
+        marker = style.marker if method == "random" else self._pairs[method][1]
+        return SeriesStyle(style.colour, marker, _CONTROL_LINES.get(method, "dashdot"), True)
+
+
+def pairs_of(
+    methods: Iterable[str], shipped: Mapping[str, Pair], folders: Iterable[Path]
+) -> dict[str, Pair]:
+    """Return the pair of every method, and have the folders remember those of plug-ins.
 
     Args:
-        labels: pairs of a method's name and its label, which has its options; a method's labels
-            share its colour, and differ in marker and line.
+        methods: names of all that is shown.
+        shipped: the declared pairs, by method.
+        folders: results folders; where two remember different pairs, the first counts.
     """
-    pairs = sorted(set(labels))
-    names = sorted({name for name, _ in pairs})
-    strangers = [name for name in names if name not in _KNOWN]
-    own = {name: _of_stranger(i) for i, name in enumerate(strangers)} | _KNOWN
-    looks = {}
-    for name in names:
-        # The plain method, whose label is its name, sorts before those with options.
-        for i, label in enumerate(sorted(label for n, label in pairs if n == name)):
-            colour, marker = own[name]
-            if i:
-                marker = _MARKERS[(_place(marker) + i) % len(_MARKERS)]
-            looks[label] = Look(colour, marker, "dashed" if i else "solid")
-    return looks
+    folders = list(folders)
+    remembered: dict[str, Pair] = {}
+    for folder in folders:
+        remembered = _remembered(folder) | remembered
+    pairs = dict(shipped)
+    plugins = sorted(set(methods) - shipped.keys())
+    for name in sorted(plugins, key=lambda n: n not in remembered):  # the remembered ones first
+        known, taken = remembered.get(name), set(pairs.values())
+        pairs[name] = known if known and known not in taken else _next_free(name, taken)
+    own = {name: pairs[name] for name in plugins}
+    for folder in folders if own else ():
+        _remember(folder, own)
+    return pairs
 
 
-def of_control(method: str, followed: Look) -> Look:
-    """A control has the colour of what it follows, and is hollow; random's line is dotted."""
-    marker = followed.marker if method == "random" else _KNOWN.get(method, ("", "X"))[1]
-    return Look(followed.colour, marker, _CONTROL_LINES.get(method, "dashdot"), is_hollow=True)
+def _next_free(name: str, taken: set[Pair]) -> Pair:
+    first = int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(_OF_PLUGINS)
+    in_turn = (*_OF_PLUGINS[first:], *_OF_PLUGINS[:first])
+    return next((pair for pair in in_turn if pair not in taken), in_turn[0])
 
 
-def _of_stranger(i: int) -> tuple[str, str]:
-    """42 pairs, none of a known method."""
-    return _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
+def _remembered(folder: Path) -> dict[str, Pair]:
+    """Read a folder's pairs; anything that is none is passed over."""
+    try:
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return {str(k): (v[0], v[1]) for k, v in found.items() if tuple(v) in _OF_PLUGINS}
+    except (OSError, ValueError, TypeError, AttributeError, LookupError):
+        return {}
 
 
-def _place(marker: str) -> int:
-    return _MARKERS.index(marker) if marker in _MARKERS else -1
+def _remember(folder: Path, pairs: Mapping[str, Pair]) -> None:
+    before = _remembered(folder)
+    now = before | dict(pairs)
+    if now != before:
+        with suppress(OSError):  # a colleague's folder; the hash gives the same pair again
+            write_json(folder / FILE, {name: list(pair) for name, pair in sorted(now.items())})

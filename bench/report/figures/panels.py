@@ -39,17 +39,17 @@ def longest_label(panels: tuple[Panel, ...]) -> int:
 
 
 def _paint_line(axes: "Axes", series: Series) -> None:
-    points, look = series.points, series.look
+    points, style = series.points, series.style
     x = [p.x.at for p in points]
     if any(p.y.has_interval for p in points):
         axes.fill_between(
             x, [p.y.low for p in points], [p.y.high for p in points],
-            color=look.colour, alpha=0.16, linewidth=0, zorder=2,
+            color=style.colour, alpha=0.16, linewidth=0, zorder=2,
         )  # fmt: skip
     axes.plot(
         x, [p.y.at for p in points],
-        marker=look.marker, markersize=4.5, color=look.colour, linestyle=LINES[look.line],
-        markerfacecolor="white" if look.is_hollow else look.colour,
+        marker=style.marker, markersize=4.5, color=style.colour, linestyle=LINES[style.line],
+        markerfacecolor="white" if style.is_hollow else style.colour,
         linewidth=1.2 if series.is_control else 1.9, label=series.label,
         zorder=3 if series.is_control else 4,
     )  # fmt: skip
@@ -64,7 +64,7 @@ def _paint_marks(axes: "Axes", marks: tuple[Mark, ...]) -> None:
         dashes = (_STROKE * passed[mark.at], (_STROKE, gap))
         passed[mark.at] += 1
         axes.axvline(
-            mark.at, color=mark.look.colour, linestyle=dashes, linewidth=1.3, zorder=1.5,
+            mark.at, color=mark.style.colour, linestyle=dashes, linewidth=1.3, zorder=1.5,
             gid=MARK_GID,
         )  # fmt: skip
 
@@ -79,7 +79,7 @@ def _name_marks(axes: "Axes", marks: tuple[Mark, ...]) -> None:
         said.add((mark.at, mark.text))
         axes.annotate(
             mark.text, (mark.at, 1), xycoords=("data", "axes fraction"), fontsize=7.5,
-            color=mark.look.colour, xytext=(0, 3 + 9 * passed[mark.at]),
+            color=mark.style.colour, xytext=(0, 3 + 9 * passed[mark.at]),
             textcoords="offset points", ha="center", va="bottom",
         )  # fmt: skip
         passed[mark.at] += 1
