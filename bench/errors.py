@@ -1,4 +1,4 @@
-"""What can go wrong, in words for the user; the command line maps each class to an exit code."""
+"""Errors in words for the user; the command line maps each class to an exit code."""
 
 import difflib
 from collections.abc import Iterable

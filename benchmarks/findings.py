@@ -1,4 +1,4 @@
-"""What a benchmark script prints and writes: ratios with their bounds, and the machine they are of."""
+"""Findings of a benchmark script: ratios with their bounds, and the machine they are of."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ ALL_MET, REFUSED, BOUND_MISSED = 0, 1, 3
 
 @dataclass(frozen=True)
 class Bound:
-    """What a figure should be."""
+    """The bound of a figure."""
 
     sign: Literal[">=", "<="]
     value: float

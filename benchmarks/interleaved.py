@@ -31,14 +31,14 @@ def childrens_switches() -> int:
 
 
 def childrens_cpu_seconds() -> float:
-    """CPU time, user and system, of the processes that this one started and that have ended."""
+    """Return CPU time, user and system, of the processes that this one started and that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 @dataclass(frozen=True)
 class Meter:
-    """What is read before and after a variant.
+    """A meter that is read before and after a variant.
 
     Attributes:
         cost_seconds: what is compared: elapsed time, or CPU time.
@@ -110,7 +110,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Rounds:
-    """What was measured: the clean rounds, a lap per variant in each."""
+    """The clean rounds of a measurement, a lap per variant in each."""
 
     units: dict[str, float]
     clean: list[dict[str, Lap]] = field(repr=False)
@@ -121,16 +121,16 @@ class Rounds:
         return len(self.every) - len(self.clean)
 
     def costs(self, name: str) -> list[float]:
-        """Seconds per unit of a variant, by round."""
+        """Return the seconds per unit of a variant, by round."""
         return [lap[name].cost_seconds / self.units[name] for lap in self.clean]
 
     def times(self, name: str, other: str) -> Spread:
-        """How many times the cost of `other` a unit costs with `name`: each round gives one ratio."""
+        """Return the ratios of `name`'s cost a unit to `other`'s, one a round."""
         both = zip(self.costs(name), self.costs(other), strict=True)
         return Spread.of(cost / reference for cost, reference in both)
 
     def switches_per_second(self, name: str) -> float:
-        """The median over all rounds, those that were dropped included."""
+        """Return the median over all rounds, those that were dropped included."""
         return statistics.median(lap[name].switches_per_second for lap in self.every)
 
 

@@ -1,4 +1,4 @@
-"""What share of the machine's measured peak one ResNet-18 training step reaches.
+"""Measure the share of the machine's peak that one ResNet-18 training step reaches.
 
     python benchmarks/peak_share.py
     python benchmarks/peak_share.py --device cuda

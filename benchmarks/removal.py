@@ -75,7 +75,7 @@ def lively(network: nn.Module) -> nn.Module:
 
 
 def nearest_the_median(network: nn.Module, layout: Layout, share: float) -> Masks:
-    """FPGM's masks: floor(share x filters) of every convolution, projections by themselves excepted."""
+    """Return FPGM's masks: floor(share x filters) of every convolution but projections."""
     masks = Masks(layout, CPU, lambda purpose: generator(0, purpose))
     for site in layout.sites:
         layers = [layout.layer(module) for module in site.modules]

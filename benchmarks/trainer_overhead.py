@@ -1,4 +1,4 @@
-"""What our trainer costs over a bare loop that computes the same numbers, and what masks cost.
+"""Measure the cost of our trainer over a bare loop that computes the same numbers, and of masks.
 
     python benchmarks/trainer_overhead.py
 

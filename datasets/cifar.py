@@ -122,7 +122,7 @@ class _Array:
 
 
 def _latin_1(text: Any, encoding: Any) -> bytes:
-    """Stands in for `_codecs.encode`, by which Python 3 writes bytes into old pickles."""
+    """Stand in for `_codecs.encode`, by which Python 3 writes bytes into old pickles."""
     return bytes(str(text), "latin-1")
 
 

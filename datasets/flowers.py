@@ -38,7 +38,7 @@ class Flowers(Photos):
         datasets.Flowers102(os.fspath(root), download=True)
 
     def _official(self, root: Path) -> list[ImageFiles]:
-        """The official training, validation and test images that are there."""
+        """Return the official training, validation and test images that are there."""
         folder = root / "flowers-102"
         labels = _numbers(folder / "imagelabels.mat", "labels")
         positions = _available(folder)

@@ -52,7 +52,7 @@ class ImageFolder(Photos):
         return with_validation(train, test, "imagefolder")
 
     def _parts(self) -> list[str]:
-        """Which of train, val or valid, and test there are, in this order; "" without train."""
+        """Return those of train, val or valid, and test that there are, in this order; "" without train."""
         if not (self.path / "train").is_dir():
             return [""]
         if (self.path / "val").is_dir() and (self.path / "valid").is_dir():

@@ -41,7 +41,7 @@ def hidden_dropout(trial: Trial, keep_prob: float | None) -> Iterator[None]:
 
 
 def _reading_linear_units(trial: Trial) -> list[str]:
-    """Linear layers all of whose inputs are outputs of linear layers."""
+    """Return the linear layers all of whose inputs are outputs of linear layers."""
     linear = {la.name for la in trial.layout.layers if not la.is_convolution}
     found = []
     for layer in trial.layout.layers:
@@ -71,7 +71,7 @@ def adjusted_dropout(trial: Trial, wanted: bool) -> Iterator[None]:
 
 
 def _dropouts_after_layers(trial: Trial) -> dict[nn.Dropout, list[str]]:
-    """Each Dropout module with the layers whose outputs it drops."""
+    """Return each Dropout module with the layers whose outputs it drops."""
     layout = trial.layout
     found: dict[nn.Dropout, list[str]] = {}
     for node in layout.graph.graph.nodes if layout.graph is not None else ():

@@ -99,7 +99,7 @@ def _sum_of_norms(weight: Tensor, dims: Dims, size_weighted: bool) -> Tensor:
 
 
 def _shrunk(weight: Tensor, dims: Dims, step: float, size_weighted: bool) -> Tensor:
-    """w_g <- max(0, 1 - step / |w_g|) w_g, and 0 where w_g is 0."""
+    """Return w_g <- max(0, 1 - step / |w_g|) w_g, and 0 where w_g is 0."""
     norms: Tensor = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
     step *= _root_of_size(weight, dims) if size_weighted else 1.0
     return weight * (norms - step).clamp_(min=0).div_(

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from bench.api import TrialFailed, UsageError
 
-Start = Literal["linear", "density", "random"]
+Seeding = Literal["linear", "density", "random"]
 
 Floats = npt.NDArray[np.float64]
 Values = npt.NDArray[np.float32]
@@ -30,7 +30,7 @@ TO_THE_END = 100_000
 
 @dataclass(frozen=True)
 class Clusters:
-    """What k-means found.
+    """The clusters that k-means found.
 
     Attributes:
         centroids: (k,) float32, ascending, each of them used. Fewer than were asked for where there
@@ -50,7 +50,7 @@ class Clusters:
 def kmeans(
     values: Tensor,
     k: int,
-    start: Start | Tensor = "linear",
+    start: Seeding | Tensor = "linear",
     max_iterations: int = TO_THE_END,
     generator: Generator | None = None,
 ) -> Clusters:
@@ -90,7 +90,7 @@ def kmeans(
 
 
 def first_centroids(
-    values: Tensor, k: int, start: Start, generator: Generator | None = None
+    values: Tensor, k: int, start: Seeding, generator: Generator | None = None
 ) -> Tensor:
     """Return the first centroids, (k,) float64, ascending (sec. 3.2).
 
@@ -104,7 +104,7 @@ def first_centroids(
     return torch.from_numpy(_first(ordered, k, start, generator))
 
 
-def _first(ordered: Values, k: int, start: Start | Tensor, generator: Generator | None) -> Floats:
+def _first(ordered: Values, k: int, start: Seeding | Tensor, generator: Generator | None) -> Floats:
     n = len(ordered)
     if isinstance(start, Tensor):
         return np.sort(start.detach().cpu().double().numpy())

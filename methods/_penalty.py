@@ -55,7 +55,7 @@ class Penalty(Callback):
 
     @property
     def does_anything(self) -> bool:
-        """Whether the training is another one than the dense network's."""
+        """True where the training is another one than the dense network's."""
         return bool(self.l1 or self.l2 or self.group) or self.keep_prob is not None
 
     @property
@@ -99,7 +99,7 @@ class Penalty(Callback):
                 bias.copy_(prox_l1(bias, l1))
 
     def _shrunk(self, name: str, weight: Tensor, step: float, l1: float, shape: _Shape) -> Tensor:
-        """The proximal map of a layer's own terms; exact for one family."""
+        """Return the proximal map of a layer's own terms; exact for one family."""
         with_in = self.families != "out" and name not in self.kept_outputs
         if with_in and self.families == "both":
             return prox_both(weight, step, l1, **shape)
@@ -109,7 +109,7 @@ class Penalty(Callback):
         return weight if self.families == "in" else prox_out_groups(weight, step, **shape)
 
     def _shapes(self) -> dict[str, _Shape]:
-        """How each layer's inputs form units."""
+        """Return how each layer's inputs form units."""
         return {
             name: {"columns": columns, "parts": parts, "size_weighted": self.size_weighted}
             for name, columns, parts in zip(self.grouped, self.columns, self.parts, strict=True)

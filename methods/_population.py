@@ -88,7 +88,7 @@ def mean_hamming(states: Tensor) -> float:
 
 
 def repair(states: Tensor, sizes: list[int], generator: Generator) -> Tensor:
-    """Switch one unit on, by lot, wherever a state would leave a layer empty.
+    """Switch one unit on, uniformly at random, wherever a state would leave a layer empty.
 
     Args:
         states: (states, units), the layers side by side.

@@ -1,4 +1,4 @@
-"""How much of each layer may go: published shares, shares in words, and a scan of one layer at a time."""
+"""Densities of layers: published ones, ones in words, and a scan of one layer at a time."""
 
 from typing import Any
 
@@ -79,7 +79,7 @@ def scan(trial: Trial) -> list[dict[str, Any]]:
 
 
 def tolerated(rows: list[dict[str, Any]], name: str, tolerance: float) -> float:
-    """The lowest density at which a layer costs no more than the tolerance."""
+    """Return the lowest density at which a layer costs no more than the tolerance."""
     best = rows[0][f"score/{name}"]
     lowest = 1.0
     for row in rows:

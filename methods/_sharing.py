@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bench.api import Callback, Trial
-from bench.methods._kmeans import Start, kmeans
+from bench.methods._kmeans import Seeding, kmeans
 
 
-def clustered(trial: Trial, bits: dict[str, int], start: Start) -> dict[str, Tensor]:
+def clustered(trial: Trial, bits: dict[str, int], start: Seeding) -> dict[str, Tensor]:
     """Group each layer's kept weights (sec. 3.1, 3.2); for `Trial.once`.
 
     A layer of b bits has 2^b - 1 values: one code stands for dropped weights.

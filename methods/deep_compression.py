@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from bench.api import Control, Fixture, Level, Method, Rate, Trial
-from bench.methods._kmeans import Start
+from bench.methods._kmeans import Seeding
 from bench.methods._sharing import clustered, share
 from bench.methods.magnitude import Magnitude
 
@@ -38,7 +38,7 @@ class DeepCompression(Method):
     lr_scale: float = 1.0
     conv_bits: int = 8
     linear_bits: int = 5
-    start: Start = "linear"
+    start: Seeding = "linear"
     index_bits: int = 5
     share_epochs: float = 0.1
     share_lr: float = 0.01

@@ -54,7 +54,7 @@ class DropNet(Method):
 
 
 def mean_activation(trial: Trial) -> dict[str, Tensor]:
-    """E(f): the mean absolute post-activation value of each unit (sec. 3.1).
+    """Return E(f), the mean absolute post-activation value of each unit (sec. 3.1).
 
     Over the training images and, for filters, over positions; eval mode, no augmentation, the
     trained weights of this cycle. One pass for all layers, summed on the device in float64.

@@ -140,7 +140,7 @@ class DropNeuron(Method):
 
 
 def _columns(layer: Layer) -> int:
-    """How many inputs in a row are one unit of a layer: the positions of a flattened map."""
+    """Return the number of inputs in a row that are one unit of a layer: positions of a flattened map."""
     if any(name == "" for segment in layer.inputs for name, _ in segment.sources):
         return 1  # pixels are units of their own
     repeats = {segment.repeat for segment in layer.inputs}

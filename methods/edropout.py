@@ -120,7 +120,7 @@ class Evolution(Callback):
             self.rule = f"population converged at epoch {done}"
 
     def _score(self, trial: Trial, states: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Energies (states,) of the batch under each state: batch statistics, no Dropout."""
+        """Return the energies (states,) of the batch under each state: batch statistics, no Dropout."""
         energies = []
         with Gates(trial.model, trial.layout) as gates, scoring(trial.model):
             for state in states:

@@ -43,7 +43,7 @@ def of_site(trial: Trial, site: Site) -> Tensor:
 
 
 def distance_sums(filters: Tensor) -> Tensor:
-    """g(i) = sum over j of ||f_i - f_j|| (eq. 4), float64 (n,).
+    """Return g(i) = sum over j of ||f_i - f_j|| (eq. 4), float64 (n,).
 
     Args:
         filters: (n, weights of one filter); biases and normalisation do not count.

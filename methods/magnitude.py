@@ -108,7 +108,7 @@ class Magnitude(Score):
         return [n for n in ("quality", "threshold", "densities") if getattr(self, n) is not None]
 
     def _follow(self, trial: Trial) -> None:
-        """As a control: one round to the final counts of another method, from a trained network."""
+        """Follow another method as a control: one round to its final counts, from a trained network."""
         assert trial.reference is not None
         trial.pretrained()
         if not trial.reference.rounds:
@@ -138,7 +138,7 @@ class Magnitude(Score):
                         trial.train(lr_scale=self.lr_scale, trainable=moving)
 
     def _turns(self, trial: Trial) -> Iterator[tuple[str, ...]]:
-        """The layers that are pruned together: all, or linear ones and then convolutions."""
+        """Return the layers that are pruned together: all, or linear ones and then convolutions."""
         layers = trial.layout.own_layers
         if self.freeze == "none":
             yield tuple(la.name for la in layers)
@@ -160,7 +160,7 @@ class Magnitude(Score):
         trial.log(event="cut", thresholds=limits, kept=trial.masks.counts())
 
     def _limit(self, trial: Trial, name: str) -> float:
-        """Han's threshold of a layer, or the one for all."""
+        """Return Han's threshold of a layer, or the one for all."""
         if self.quality is None:
             assert self.threshold is not None
             return self.threshold

@@ -1,4 +1,4 @@
-"""Random: drop units or weights by lot; the control that every score has to beat."""
+"""Random: drop units or weights uniformly at random; the control that every score has to beat."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -13,7 +13,7 @@ class Random(Score):
     """On its own: a mask drawn at initialisation, then one training.
 
     As a control it copies another trial: the same start, the same rounds with the same counts kept
-    in every layer, the same retraining; only the choice is by lot.
+    in every layer, the same retraining; only the scores are random.
     """
 
     colour: ClassVar[str] = "grey"
@@ -32,8 +32,7 @@ class Random(Score):
         if trial.reference.start == "pretrained":
             trial.pretrained()
         for counts in trial.reference.rounds:
-            lots = draw(trial, tuple(counts))
-            trial.masks.keep_counts(counts, lots)
+            trial.masks.keep_counts(counts, random_scores(trial, tuple(counts)))
             if trial.reference.retrains:
                 trial.train(lr_scale=trial.reference.lr_scale)
         if not trial.reference.rounds and trial.reference.start == "init":
@@ -41,7 +40,7 @@ class Random(Score):
 
     def score(self, trial: Trial) -> Scores:
         sites = tuple(s.name for s in trial.layout.sites if not s.is_input)
-        return draw(trial, sites if self.unit == "unit" else tuple(trial.layout.weights))
+        return random_scores(trial, sites if self.unit == "unit" else tuple(trial.layout.weights))
 
     def impossible(self, on: Fixture) -> str:
         if self.unit == "unit" and not on.has_sites:
@@ -49,8 +48,8 @@ class Random(Score):
         return super().impossible(on)
 
 
-def draw(trial: Trial, names: tuple[str, ...]) -> Scores:
-    """Return a uniform lot for every unit or weight; the same for every round and target."""
+def random_scores(trial: Trial, names: tuple[str, ...]) -> Scores:
+    """Return a uniform random score for every unit or weight; the same for every round and target."""
     return {
         name: torch.rand(trial.masks[name].shape, generator=trial.rng(f"random/{name}"))
         for name in names

@@ -85,7 +85,7 @@ def _read_channels(model: nn.Module, channels: int) -> None:
 
 
 def _side(name: str) -> int:
-    """The height and width that the published weights were evaluated at."""
+    """Return the height and width that the published weights were evaluated at."""
     published = torchvision.models.get_model_weights(name)
     if "DEFAULT" not in published.__members__:
         return _DEFAULT_SIDE

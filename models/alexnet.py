@@ -60,5 +60,5 @@ def alexnet_tflearn(num_classes: int, in_shape: Shape) -> nn.Module:
 
 
 def _normalisation() -> nn.Module:
-    """TensorFlow's: 5 channels on either side; its alpha is not divided by the channels summed."""
+    """Return TensorFlow's normalisation: 5 channels on either side; alpha is not divided by their number."""
     return nn.LocalResponseNorm(11, alpha=11 * 1e-4, beta=0.75, k=1.0)

@@ -81,7 +81,7 @@ def dropneuron_lenet_300_100(num_classes: int, in_shape: Shape) -> nn.Module:
 
 
 def _drawn(std: float, **layers: nn.Module) -> nn.Module:
-    """A chain on flattened images whose weights and biases are all N(0, std^2)."""
+    """Build a chain on flattened images whose weights and biases are all N(0, std^2)."""
     model = nn.Sequential(OrderedDict(flatten=nn.Flatten(), **layers))
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=std)

@@ -48,7 +48,7 @@ def _features(conv1: nn.Module, conv2: nn.Module, pool2: nn.Module) -> OrderedDi
 
 
 def _classifier(*sizes: int) -> OrderedDict[str, nn.Module]:
-    """Linear layers between the given sizes, Dropout before each, ReLU after all but the last."""
+    """Build linear layers between the given sizes, Dropout before each, ReLU after all but the last."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
         if i > 1:

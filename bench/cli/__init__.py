@@ -1,1 +1,8 @@
-"""cli."""
+"""The command line: one file per command, and the flags they share.
+
+`main.py` declares the commands and imports nothing heavy; what a command does stands in the file of its
+name.
+
+May import: data, errors, graph, measure, plan, report, store, sweep, training.
+Open first: main.py
+"""

@@ -80,7 +80,7 @@ def _fitted(
 
 
 def _table(rows: "list[LayerBytes]") -> list[str]:
-    """Bytes by tensor and purpose; purposes that nothing needs are left out."""
+    """Return the bytes by tensor and purpose; purposes that nothing needs are left out."""
     used = [name for name in _COLUMNS if any(getattr(row, name) for row in rows)]
     body = [(row.name or "(file)", *(f"{getattr(row, n):,}" for n in used), f"{row.total:,}")
             for row in rows]  # fmt: skip

@@ -84,7 +84,7 @@ def report(**flags: Any) -> None:
 @json
 def list_(kind: str, plugins: tuple[Path, ...], as_json: bool) -> None:
     """List what there is of a kind, a line each."""
-    from bench.cli.look import list_command
+    from bench.cli.list import list_command
 
     list_command(kind, plugins, as_json)
 
@@ -105,7 +105,7 @@ def show(
     A name that is of two kinds, as a method and a suite may be, is shown for both; --json then
     gives a list.
     """
-    from bench.cli.look import show_command
+    from bench.cli.show import show_command
 
     show_command(name, dataset, results, plugins, as_json)
 
@@ -157,7 +157,7 @@ def import_file(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> None
 @json
 def status(results: Path | None, as_json: bool) -> None:
     """Say how far a run is: trials finished, failed, started and waiting."""
-    from bench.cli.look import status_command
+    from bench.cli.status import status_command
 
     status_command(results, as_json)
 

@@ -65,32 +65,32 @@ def run_command(**given: Any) -> int:
         _tell(*plan.notes)
         return _dry_run(plan, results, flags.as_json)
     from bench.sweep.local import WorkerConfig, jobs_of
-    from bench.sweep.pending import what_is_left
+    from bench.sweep.pending import find_pending
 
     workers = jobs_of(flags.jobs, len(plan.chains), flags.threads, flags.device)
     results.create()
-    todo = what_is_left(plan, results, registry, flags.retry_failed, flags.rerun_changed)
-    _tell(*plan.notes, *todo.warnings)
-    left = [plan.trials[i] for chain in todo.chains for i in chain.trials]
+    pending = find_pending(plan, results, registry, flags.retry_failed, flags.rerun_changed)
+    _tell(*plan.notes, *pending.warnings)
+    left = [plan.trials[i] for chain in pending.chains for i in chain.trials]
     _check_data(registry, left, flags.data_dir)
     _fetch_weights(registry, left)
     results.add_to_plan(plan.trials)
-    if todo.trials == 0:
-        return _nothing_to_do(todo, results.folder, flags.as_json)
+    if pending.trials == 0:
+        return _nothing_to_do(pending, results.folder, flags.as_json)
     config = WorkerConfig(
         results.folder, flags.data_dir, flags.device, flags.threads, flags.plugins,
         tuple(sys.argv[1:]), flags.checkpoint_seconds, flags.resident_gb, _weights_file(asked),
     )  # fmt: skip
-    return _run(flags, plan, todo, results, config, workers)
+    return _run(flags, plan, pending, results, config, workers)
 
 
 def _run(
-    flags: Flags, plan: Any, todo: Any, results: Any, config: "WorkerConfig", workers: int
+    flags: Flags, plan: Any, pending: Any, results: Any, config: "WorkerConfig", workers: int
 ) -> int:
     from bench.sweep.local import sweep
     from bench.sweep.progress import reporter
 
-    outcome = sweep(plan, todo, config, workers, reporter(flags.progress, flags.as_json))
+    outcome = sweep(plan, pending, config, workers, reporter(flags.progress, flags.as_json))
     _time_networks(results, Registry(flags.plugins), plan, config, flags.latency)
     _trim_phases(results)
     if not flags.as_json:
@@ -101,7 +101,7 @@ def _run(
 def _time_networks(
     results: Any, registry: Registry, plan: Any, config: Any, effort: str | None
 ) -> None:
-    """The exclusive pass after the trials, in this process and alone."""
+    """Time the networks in an exclusive pass after the trials, in this process and alone."""
     from bench.sweep.latency_pass import effort_named, measure_all
     from bench.sweep.machine import Machine, device_named
 
@@ -137,7 +137,7 @@ def _weights_file(asked: list[Any]) -> Path | None:
 
 
 def _given(wanted: dict[str, Any]) -> dict[str, Any]:
-    """The flags that the user gave; the others are left to the suite and the defaults."""
+    """Return the flags that the user gave; the others are left to the suite and the defaults."""
     flags = {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items()}
     return {k: v for k, v in flags.items() if v not in (None, [])}
 
@@ -188,8 +188,8 @@ def _dry_run(plan: Any, results: Any, as_json: bool) -> int:
     return 0
 
 
-def _nothing_to_do(todo: Any, folder: Path, as_json: bool) -> int:
-    finished, failed = len(todo.finished), len(todo.failed)
+def _nothing_to_do(pending: Any, folder: Path, as_json: bool) -> int:
+    finished, failed = len(pending.finished), len(pending.failed)
     if as_json:
         click.echo(json.dumps({"event": "end", "to_do": 0, "finished": finished, "failed": failed}))
     else:
@@ -217,7 +217,7 @@ def _trim_phases(results: Any) -> None:
 
 
 def _end(results: Any, plan: Any, outcome: Any, folder: Path) -> None:
-    """The table at the end, what failed, and what to do next."""
+    """Print the table at the end, what failed, and what to do next."""
     from bench.report.write import end_table
 
     if outcome.finished:

@@ -22,7 +22,7 @@ _ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Augment:
-    """What is done at random to training images.
+    """The random changes to training images.
 
     Attributes:
         flip: mirror left and right, every other image.
@@ -67,13 +67,13 @@ class Augment:
 
     @property
     def bends(self) -> bool:
-        """Whether pixels are resampled, not only moved."""
+        """True where pixels are resampled, not only moved."""
         return self.resized_crop or self.rotate
 
 
 @dataclass(frozen=True)
 class View:
-    """How a network sees stored images.
+    """The view that a network has of stored images.
 
     Attributes:
         stored: height and width of the images as they are stored.
@@ -227,7 +227,7 @@ def _within(positions: Tensor, first: Tensor, length: int) -> Tensor:
 
 
 def _positions(start: Tensor, length: Tensor, n: int) -> Tensor:
-    """Where n evenly spread samples (b, n) of a stretch of pixels lie; never outside the stretch."""
+    """Return the places (b, n) of n evenly spread samples of a stretch of pixels; never outside it."""
     inside = (torch.arange(n) + 0.5) * (length / n) - 0.5
     return start + torch.minimum(inside.clamp(min=0), length - 1)
 

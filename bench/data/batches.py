@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.data.augment import Augment, View
 from bench.data.dataset import Dataset
 from bench.data.images import AnyImages
-from bench.data.streaming import RESIDENT_BYTES, Source, source_of
+from bench.data.streaming import RESIDENT_BYTES, PixelSource, source_of
 from bench.data.tasks import AUTOENCODER, CLASSIFICATION, Task
 from bench.errors import TrialFailed
 from bench.seeds import generator
@@ -29,7 +29,7 @@ class Part:
         y: labels (n,), or a regression's targets (n, numbers), on the device.
     """
 
-    source: Source
+    source: PixelSource
     y: Tensor
     view: View
     task: Task = CLASSIFICATION
@@ -140,16 +140,18 @@ class Part:
                 x = self.view.augmented(store, rows, augment, draws)
             yield self._with_targets(x, chunk)
 
-    def in_layout(self, channels_last: bool) -> "Part":
+    def in_memory_format(self, channels_last: bool) -> "Part":
         """Return the same part with batches in the memory layout the network wants."""
         return replace(self, channels_last=channels_last)
 
     def _with_targets(self, x: Tensor, chunk: Tensor) -> tuple[Tensor, Tensor]:
         if self.task == AUTOENCODER:
-            return self._in_layout(x), x.flatten(1).clone()  # a network may change x in place
-        return self._in_layout(x), self.y.index_select(0, chunk.to(self.device))
+            return self._in_memory_format(x), x.flatten(
+                1
+            ).clone()  # a network may change x in place
+        return self._in_memory_format(x), self.y.index_select(0, chunk.to(self.device))
 
-    def _in_layout(self, x: Tensor) -> Tensor:
+    def _in_memory_format(self, x: Tensor) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
 
 

@@ -1,11 +1,11 @@
-"""How well a network does its task, as columns: what they are called and which way is better."""
+"""The metrics of each task: their columns, their titles, and which way is better."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Quality:
-    """One column that says how good a network's outputs are.
+class TaskMetric:
+    """A metric of a network's outputs: one column of a record.
 
     Attributes:
         column: its name in records and tables of numbers.
@@ -26,8 +26,8 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Qualities:
-    """What is reported of a task.
+class TaskMetrics:
+    """The metrics that are reported of a task.
 
     Attributes:
         headline: what tables compare and figures draw.
@@ -35,8 +35,8 @@ class Qualities:
         columns: all that a record holds of it, without those of the validation images.
     """
 
-    headline: Quality
-    others: tuple[Quality, ...]
+    headline: TaskMetric
+    others: tuple[TaskMetric, ...]
     columns: tuple[str, ...]
 
     @property
@@ -46,15 +46,15 @@ class Qualities:
 
 
 TASKS = {
-    "classification": Qualities(
-        Quality("top1", "top-1 %", is_percent=True, higher_is_better=True),
-        (Quality("top5", "top-5 %", is_percent=True, higher_is_better=True),),
+    "classification": TaskMetrics(
+        TaskMetric("top1", "top-1 %", is_percent=True, higher_is_better=True),
+        (TaskMetric("top5", "top-5 %", is_percent=True, higher_is_better=True),),
         ("top1", "top3", "top5", "test_loss"),
     ),
-    "regression": Qualities(
-        Quality("nmse", "NMSE"),
-        (Quality("max_error", "largest error"),),
+    "regression": TaskMetrics(
+        TaskMetric("nmse", "NMSE"),
+        (TaskMetric("max_error", "largest error"),),
         ("nmse", "mse", "max_error", "test_loss"),
     ),
-    "autoencoder": Qualities(Quality("mse", "pixel MSE"), (), ("mse", "test_loss")),
+    "autoencoder": TaskMetrics(TaskMetric("mse", "pixel MSE"), (), ("mse", "test_loss")),
 }

@@ -1,4 +1,4 @@
-"""How a data set is cut into parts: by fixed draws that keep each class in proportion."""
+"""Splits of a data set: fixed draws that keep each class in proportion."""
 
 from dataclasses import dataclass
 

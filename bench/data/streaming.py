@@ -1,4 +1,4 @@
-"""Where a part's pixels come from: one tensor on the device, or files decoded as they are needed.
+"""Sources of a part's pixels: one tensor on the device, or files decoded as they are needed.
 
 Both hand out the same bytes in the same order, so whoever asks cannot tell them apart.
 """
@@ -26,7 +26,7 @@ _DECODED_AT_ONCE = 64
 _WORTH_A_WORKER = 1000  # files; fewer are decoded before a worker has started
 
 
-class Source(Protocol):
+class PixelSource(Protocol):
     """A part's pixels, handed out as (store, rows): the images are `store[rows]`."""
 
     @property
@@ -34,7 +34,7 @@ class Source(Protocol):
 
     @property
     def indexed_on(self) -> torch.device:
-        """Where positions are wanted."""
+        """The device that positions are wanted on."""
         ...
 
     def batches(self, chunks: Sequence[Tensor], margin: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -123,7 +123,7 @@ class Streamed:
 
 def source_of(
     images: AnyImages, device: torch.device, resident_bytes: int, workers: int | None
-) -> Source:
+) -> PixelSource:
     """Return images as a source: on the device if they fit into `resident_bytes`.
 
     Args:
@@ -269,7 +269,7 @@ def _start_quietly(worker: int) -> None:
 
 
 def _context() -> Any:
-    """Processes come from a fresh server: forking one that has threads, or a GPU, may deadlock."""
+    """Return a context whose processes come from a fresh server: forking one with threads may deadlock."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.data.streaming"])
     return context

@@ -1,4 +1,4 @@
-"""What a data set asks of a network, the loss it is trained with, and how its outputs are scored."""
+"""The tasks that data sets set a network: its outputs, its loss, and the score of its outputs."""
 
 import math
 from abc import ABC, abstractmethod
@@ -126,7 +126,7 @@ class Autoencoder(Task):
 
 
 def _is_constant(error: Tensor, targets: Tensor) -> bool:
-    """Whether a squared error is no lower than that of the best output that is the same for all."""
+    """Return True where a squared error is no lower than that of the best constant output."""
     wanted = targets.double()
     return bool(error >= (wanted - wanted.mean(0)).square().mean())
 

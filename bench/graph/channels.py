@@ -1,4 +1,4 @@
-"""Where the channels of a tensor come from: which units of which layers stand behind each of them.
+"""The origin of a tensor's channels: the units of the layers that stand behind each of them.
 
 A *flow* describes dimension 1 of one tensor in the network. A channel is alive while any of the units
 that are added into it lives, so additions, concatenations, slices and zero-padding all have a flow.
@@ -12,7 +12,7 @@ from torch import Tensor
 
 # A source that never dies: the network's input, or values that nothing is known of.
 ALWAYS = ("", 0)
-Source = tuple[str, int]
+Origin = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Segment:
         repeat: how many channels in a row each unit has (flattened maps).
     """
 
-    sources: frozenset[Source]
+    sources: frozenset[Origin]
     length: int
     repeat: int = 1
 
@@ -48,17 +48,17 @@ class CannotFollow(Exception):
 
 
 def of_layer(name: str, size: int) -> Flow:
-    """The outputs of a layer."""
+    """Return the flow of a layer's outputs."""
     return (Segment(frozenset([(name, 0)]), size),)
 
 
 def unknown(size: int) -> Flow:
-    """Channels that are always alive."""
+    """Return a flow of channels that are always alive."""
     return (Segment(frozenset([ALWAYS]), size),)
 
 
 def zeros(size: int) -> Flow:
-    """Channels that are zero whatever the units do."""
+    """Return a flow of channels that are zero whatever the units do."""
     return (Segment(frozenset(), size),) if size else ()
 
 
@@ -67,17 +67,17 @@ def width(flow: Flow) -> int:
 
 
 def layers_of(flow: Flow) -> set[str]:
-    """Names of the layers that some channel comes from."""
+    """Return the names of the layers that some channel comes from."""
     return {name for segment in flow for name, _ in segment.sources if name}
 
 
 def repeated(flow: Flow, times: int) -> Flow:
-    """Every channel becomes `times` channels in a row: a flattened map."""
+    """Return a flow where every channel becomes `times` channels in a row: a flattened map."""
     return tuple(replace(segment, repeat=segment.repeat * times) for segment in flow)
 
 
 def cut(flow: Flow, start: int, stop: int) -> Flow:
-    """Channels start to stop.
+    """Return channels start to stop of a flow.
 
     Raises:
         CannotFollow: the cut goes through the channels of one unit.
@@ -96,7 +96,7 @@ def cut(flow: Flow, start: int, stop: int) -> Flow:
 
 
 def added(first: Flow, second: Flow) -> Flow:
-    """Channel-wise sum: what either of two tensors brings.
+    """Return the flow of a channel-wise sum: a channel has the sources of both terms.
 
     Raises:
         CannotFollow: they do not have the same channels.
@@ -121,7 +121,7 @@ def _edges(flow: Flow) -> Iterator[int]:
 
 
 def alive(flow: Flow, units: Mapping[str, Tensor]) -> Tensor | None:
-    """Which channels live under masks, boolean (channels,); None: all of them, no mask says otherwise.
+    """Return the channels that live under masks, boolean (channels,); None: all of them.
 
     Args:
         units: per layer which outputs live; a layer that is missing has lost nothing.
@@ -143,7 +143,7 @@ def _segment_alive(segment: Segment, units: Mapping[str, Tensor], device: torch.
 
 
 def note_use(flow: Flow, used: Tensor, needed: Mapping[str, Tensor]) -> None:
-    """Mark, in `needed`, the units behind the used channels.
+    """Mark in `needed` the units behind the used channels.
 
     Args:
         used: boolean (channels,).

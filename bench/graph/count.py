@@ -1,4 +1,4 @@
-"""How many parameters and multiply-adds masks leave: closed forms, no forward pass.
+"""Count the parameters and multiply-adds that masks leave: closed forms, no forward pass.
 
 Three readings of one pair of masks, because papers differ: masked (what the masks say), kept (what
 is left once dropped units are cut out of the network with all that touches them) and effective
@@ -50,12 +50,12 @@ def count_effective(layout: Layout, masks: Mapping[str, Tensor]) -> ParameterCou
     A unit is dead when the masks drop it or when no kept weight enters it or leaves it. A network
     without sites has no units that could be dead.
     """
-    return _buried(layout, masks).account()
+    return propagate_dead_units(layout, masks).account()
 
 
 @dataclass(frozen=True)
 class LiveUnits:
-    """What is left of a network after propagating dead units: outputs and inputs, by layer."""
+    """The living outputs and inputs of each layer, after propagating dead units."""
 
     out: dict[str, Tensor]
     inputs: dict[str, Tensor]
@@ -63,20 +63,20 @@ class LiveUnits:
 
 def live_units(layout: Layout, masks: Mapping[str, Tensor]) -> LiveUnits:
     """Return which outputs and inputs of each layer live, on the CPU."""
-    network = _buried(layout, masks)
+    network = propagate_dead_units(layout, masks)
     return LiveUnits(network.out, network.inputs)
 
 
-def _buried(layout: Layout, masks: Mapping[str, Tensor]) -> "_Network":
+def propagate_dead_units(layout: Layout, masks: Mapping[str, Tensor]) -> "_Network":
     """Propagate dead units until no other one is found."""
     network = _Network(layout, masks)
-    while network.bury_dead_units():
+    while network.drop_dead_units():
         pass
     return network
 
 
 def output_side_share(layout: Layout, masks: Mapping[str, Tensor]) -> float:
-    """EDropout's R: the share of parameters kept when only one side of a layer is counted.
+    """Return EDropout's R: the share of parameters kept when only one side of a layer is counted.
 
     Filters count with all their inputs, linear layers by their input columns; what the next layer
     loses with a dropped filter is not counted (the released code's rule).
@@ -139,13 +139,13 @@ class _Network:
         return {n: self.masks[f"{n}.weight"].cpu() for n in names if f"{n}.weight" in self.masks}
 
     def columns(self, layer: Layer) -> Tensor:
-        """Which inputs of a layer live: its own input mask and the units that feed it."""
+        """Return the living inputs of a layer: by its own input mask and the units that feed it."""
         fed = alive(layer.inputs, self.out)
         own = self.inputs[layer.name]
         return own if fed is None else own & fed
 
     def weights_left(self, layer: Layer, columns: Tensor, rows: Tensor) -> int:
-        """Weights whose masks keep them, between the given outputs and inputs."""
+        """Count the weights that masks keep between the given outputs and inputs."""
         mask = self._weight_masks.get(layer.name)
         if mask is None and layer.groups == 1:
             return int(rows.sum()) * int(columns.sum()) * math.prod(layer.weight_shape[2:])
@@ -182,11 +182,11 @@ class _Network:
         )
 
     def _offsets_gone(self, out: dict[str, Tensor]) -> int:
-        """Biases of dead outputs and affines of dead channels."""
+        """Count the biases of dead outputs and the affine parameters of dead channels."""
         biases = sum(int((~out[la.name]).sum()) for la in self.layout.layers if la.has_bias)
         return biases + sum(_dead_channels(n, out) * len(n.parameters) for n in self.layout.norms)
 
-    def bury_dead_units(self) -> bool:
+    def drop_dead_units(self) -> bool:
         """Mark units without incoming or outgoing weights as dead; True if any was found."""
         if not self.layout.sites:
             return False
@@ -205,7 +205,7 @@ class _Network:
         return found
 
     def _live_weights(self, layer: Layer) -> Tensor:
-        """Which (output, input of its group) pairs have a weight between live ends."""
+        """Return the (output, input of its group) pairs with a weight between live ends."""
         live = self.out[layer.name][:, None] & by_group(layer, self.columns(layer))
         mask = self._weight_masks.get(layer.name)
         if mask is not None:
@@ -223,7 +223,7 @@ def _bits(mask: Tensor | None, size: int) -> Tensor:
 
 
 def by_group(layer: Layer, columns: Tensor) -> Tensor:
-    """The inputs that each output sees: (1, inputs), or (outputs, inputs of its group)."""
+    """Return the inputs that each output sees: (1, inputs), or (outputs, inputs of its group)."""
     if layer.groups == 1:
         return columns[None, :]
     per_group = columns.view(layer.groups, layer.weight_shape[1])
@@ -231,7 +231,7 @@ def by_group(layer: Layer, columns: Tensor) -> Tensor:
 
 
 def _columns_used(layer: Layer, live: Tensor) -> Tensor:
-    """Which inputs (inputs,) some live weight reads."""
+    """Return the inputs (inputs,) that some live weight reads."""
     return live.view(layer.groups, -1, layer.weight_shape[1]).any(dim=1).flatten()
 
 

@@ -1,4 +1,4 @@
-"""Which layers' units are one decision, and where in the graph their activations stand."""
+"""Groups of layers whose units are one decision, and the places of their activations in the graph."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Groups:
         self._first: dict[str, str] = {}
 
     def first_of(self, layer: str) -> str:
-        """The first layer of the group whose units are one decision with this layer's."""
+        """Return the first layer of the group whose units are one decision with this layer's."""
         while self._first.get(layer, layer) != layer:
             layer = self._first[layer]
         return layer
@@ -52,7 +52,7 @@ class Groups:
         return True
 
     def spread(self, refused: dict[str, str]) -> None:
-        """Where one layer of a group cannot lose units, none of the group can."""
+        """Refuse every layer of a group that holds a refused layer."""
         why = {self.first_of(name): name for name in refused}
         for name in self.sizes:
             other = why.get(self.first_of(name))
@@ -60,7 +60,7 @@ class Groups:
                 refused[name] = f"it is added to {other!r}: {refused[other]}"
 
     def note(self, signal: Signal) -> None:
-        """A layer reads this: what stands here are the activations of the units behind it."""
+        """Note a signal that a layer reads: here are the activations of the units behind it."""
         whole = self._spanning(signal.seen)
         if whole and len({s.repeat for s in signal.seen}) == 1:
             everybody = {name for s in signal.seen for name, _ in s.sources}
@@ -86,7 +86,7 @@ class Groups:
                 known.append(reading)
 
     def _spanning(self, channels: Flow) -> list[str]:
-        """The layers whose outputs are these channels, one for one; others may be added to some."""
+        """Return the layers whose outputs are these channels, one for one; others may be added to some."""
         first = channels[0].sources if channels else ()
         found = [name for name, start in first if name and start == 0]
         place = 0

@@ -20,13 +20,13 @@ from bench.errors import BenchError
 from bench.graph.count import LiveUnits, live_units
 from bench.graph.folding import (
     Constant,
-    brought_by,
     counts_padding,
+    dead_input_contribution,
     double,
     is_uniform,
-    like,
+    layer_with_weights,
+    nan_if_padding_breaks,
     normalised,
-    same_everywhere,
     total,
 )
 from bench.graph.modes import evaluating
@@ -34,7 +34,7 @@ from bench.graph.operations import argument, is_sigmoid, split_sizes, writes_int
 from bench.graph.structure import Layout
 
 
-class CannotCompact(BenchError):
+class CannotCut(BenchError):
     """A dropped unit whose removal would change what the network computes."""
 
     exit_code = 1
@@ -47,10 +47,10 @@ def compact(model: nn.Module, layout: Layout, masks: Mapping[str, Tensor]) -> nn
     convolution only, with a normalisation that goes on emitting: what it emits is kept.
 
     Raises:
-        CannotCompact: the network was not traced, or a dead channel is not the same everywhere.
+        CannotCut: the network was not traced, or a dead channel is not the same everywhere.
     """
     if layout.graph is None:
-        raise CannotCompact(f"no units to remove: {layout.why_no_sites}")
+        raise CannotCut(f"no units to remove: {layout.why_no_sites}")
     live = live_units(layout, masks)
     with torch.no_grad(), evaluating(model):
         smaller = _Remover(model, layout, live).run()
@@ -105,11 +105,11 @@ class Rewriter:
         return self._whole(node, self._copy(node))
 
     def _opaque(self, node: fx.Node) -> Any:
-        """An operation that channels are not followed through: it must get all of them."""
+        """Copy an operation that channels are not followed through; it must get all of them."""
         for source in node.all_input_nodes:
             piece = self.pieces.get(source)
             if isinstance(piece, Piece) and not bool(piece.lives.all()):
-                raise CannotCompact(f"{node.name!r} needs all channels of {source.name!r}")
+                raise CannotCut(f"{node.name!r} needs all channels of {source.name!r}")
         if node.op == "call_module":
             self.parts.setdefault(str(node.target), copy.deepcopy(self.modules[str(node.target)]))
         return self._whole(node, self._copy(node))
@@ -126,9 +126,9 @@ class Rewriter:
         return self.copies[node]
 
     def _copied(self, node: fx.Node) -> fx.Node:
-        """What stands in the new graph for something that is needed as it was."""
+        """Return the new graph's node for an old one that is needed as it was."""
         if node not in self.copies:
-            raise CannotCompact(
+            raise CannotCut(
                 f"{node.name!r} is needed, but nothing of what it is computed of is left"
             )
         return self.copies[node]
@@ -190,8 +190,8 @@ class Rewriter:
             self.copies[old] = made
         return made
 
-    def _again(self, node: fx.Node, given: Piece) -> fx.Node | None:
-        """The same operation on what is left of its input."""
+    def _copy_onto_reduced_input(self, node: fx.Node, given: Piece) -> fx.Node | None:
+        """Copy an operation onto the channels that are left of its input."""
         if given.node is None:
             return None
         if node.op == "call_module":
@@ -201,7 +201,7 @@ class Rewriter:
         return self._keep(node, made)
 
     def _applied(self, node: fx.Node, constant: Tensor) -> Tensor:
-        """What an activation makes of constants."""
+        """Return an activation's values of constants."""
         x = constant.view(1, -1).clone()
         if node.op == "call_module":
             module = copy.deepcopy(self.modules[str(node.target)]).double().cpu()
@@ -216,7 +216,7 @@ class Rewriter:
         return node.target(*arguments, **options).flatten()  # type: ignore[operator, no-any-return]
 
     def _gathered(self, given: Piece, reads: Tensor) -> fx.Node:
-        """What a layer reads of a tensor; a gather only where it leaves some channel out."""
+        """Gather the channels that a layer reads, where it leaves some out."""
         assert given.node is not None
         if torch.equal(reads, given.lives):
             return given.node
@@ -224,7 +224,7 @@ class Rewriter:
         return self._call(torch.index_select, given.node, 1, self._buffer(places))
 
     def _scattered(self, piece: Piece, lives: Tensor, rank: int) -> fx.Node:
-        """A tensor with zeros in the channels that it lacks."""
+        """Put zeros into the channels that a tensor lacks."""
         assert piece.node is not None
         if torch.equal(piece.lives, lives):
             return piece.node
@@ -274,8 +274,8 @@ class _Remover(Rewriter):
         if layer.groups > 1 and layer.weight_shape[1] > 1:
             return self._opaque(node)  # type: ignore[no-any-return]
         rows = self.live.out[layer.name]
-        brought = brought_by(layer, module, given.constant)
-        constant = total(brought) if is_uniform(module) else same_everywhere(brought)
+        brought = dead_input_contribution(layer, module, given.constant)
+        constant = total(brought) if is_uniform(module) else nan_if_padding_breaks(brought)
         if module.bias is not None:
             constant = constant + double(module.bias)
         dead = torch.where(rows, 0.0, constant)
@@ -283,7 +283,7 @@ class _Remover(Rewriter):
             return Piece(None, rows, dead)
         reads = given.lives & self.live.inputs[layer.name]
         if given.node is None or not bool(reads.any()):
-            made = self._nothing(node, module, rows, brought)
+            made = self._constant_layer(node, module, rows, brought)
         elif layer.groups > 1:
             made = self._depthwise(node, module, given, rows, brought)
         else:
@@ -294,12 +294,12 @@ class _Remover(Rewriter):
         self, node: fx.Node, module: nn.Conv2d | nn.Linear, source: fx.Node, rows: Tensor,
         reads: Tensor, brought: Tensor,
     ) -> fx.Node:  # fmt: skip
-        """A layer of the rows and columns that are left, with what dead inputs bring folded in."""
+        """Make a layer of the rows and columns that are left, with the constants of dead inputs folded in."""
         weight, name = module.weight.detach(), str(node.target)
         kernel = weight[rows][:, reads]
         offset = None if module.bias is None else module.bias.detach()[rows]
         if bool(brought[rows].isnan().any()):
-            raise CannotCompact(f"{name!r} reads a dead channel that is not the same everywhere")
+            raise CannotCut(f"{name!r} reads a dead channel that is not the same everywhere")
         folded: Tensor | None = total(brought)[rows].to(weight)
         if folded is None or not bool(folded.any()):
             folded = None
@@ -312,7 +312,7 @@ class _Remover(Rewriter):
             offset, folded = offset + folded, None
         elif norm := self._norm_after(node):
             self.shifts[norm], folded = folded, None
-        self.parts[name] = like(module, kernel, offset)
+        self.parts[name] = layer_with_weights(module, kernel, offset)
         made = self.new.call_module(name, (source,))
         if folded is not None:  # a constant, where the layer had no parameter to take it up
             shape = (1, -1, *[1] * (weight.dim() - 2))
@@ -328,23 +328,25 @@ class _Remover(Rewriter):
         brought: Tensor,
     ) -> fx.Node:
         if bool((total(brought)[rows] != 0).any()):
-            raise CannotCompact(f"{node.target!r}: a depthwise filter reads a dead channel")
+            raise CannotCut(f"{node.target!r}: a depthwise filter reads a dead channel")
         fed = given.lives & rows
         # A filter whose input is dead, but whose output must stay, reads zeros.
         source = self._scattered(Piece(self._gathered(given, fed), fed, given.constant), rows, 4)
         offset = None if module.bias is None else module.bias.detach()[rows]
-        thin = like(module, module.weight.detach()[rows], offset, groups=int(rows.sum()))
+        thin = layer_with_weights(
+            module, module.weight.detach()[rows], offset, groups=int(rows.sum())
+        )
         self.parts[str(node.target)] = thin
         return self.new.call_module(str(node.target), (source,))
 
-    def _nothing(self, node: fx.Node, module: nn.Module, rows: Tensor, brought: Tensor) -> fx.Node:
-        """A layer that nothing of the input reaches any more: it gives the same for every image."""
+    def _constant_layer(
+        self, node: fx.Node, module: nn.Module, rows: Tensor, brought: Tensor
+    ) -> fx.Node:
+        """Make the constant that is left of a layer whose inputs are all dead."""
         if not isinstance(module, nn.Linear):
-            raise CannotCompact(f"nothing of the network's input reaches {node.target!r}")
+            raise CannotCut(f"nothing of the network's input reaches {node.target!r}")
         if bool(brought[rows].isnan().any()):
-            raise CannotCompact(
-                f"{node.target!r} reads a dead channel that is not the same everywhere"
-            )
+            raise CannotCut(f"{node.target!r} reads a dead channel that is not the same everywhere")
         offset = total(brought)[rows].to(module.weight)
         if module.bias is not None:
             offset = offset + module.bias.detach()[rows]
@@ -352,7 +354,7 @@ class _Remover(Rewriter):
         return self.new.call_module(str(node.target), (next(iter(self.new.nodes)),))
 
     def _norm_after(self, node: fx.Node) -> str:
-        """The normalisation that alone reads a node, if there is one with a running mean."""
+        """Return the normalisation that alone reads a node, if there is one with a running mean."""
         user = next(iter(node.users))
         if len(node.users) == 1 and self.layout.roles.get(user.name) == "norm":
             name = str(user.target)
@@ -386,14 +388,14 @@ class _Remover(Rewriter):
         constant = given.constant
         if given.has_constants or is_sigmoid(node, self.modules):
             constant = torch.where(given.lives, 0.0, self._applied(node, given.constant))
-        return Piece(self._again(node, given), given.lives, constant)
+        return Piece(self._copy_onto_reduced_input(node, given), given.lives, constant)
 
     def _pass(self, node: fx.Node) -> Piece:
         given = self._argument(node)
         constant = given.constant
         if counts_padding(node, self.modules):
-            constant = same_everywhere(constant)
-        return Piece(self._again(node, given), given.lives, constant)
+            constant = nan_if_padding_breaks(constant)
+        return Piece(self._copy_onto_reduced_input(node, given), given.lives, constant)
 
     def _mean(self, node: fx.Node) -> Piece:
         return self._pass(node)
@@ -420,21 +422,21 @@ class _Remover(Rewriter):
             return Piece(None, lives, constant)
         made = terms[0] if len(terms) == 1 else self._call(torch.add, *terms)
         if bool(constant[lives].isnan().any()):
-            raise CannotCompact(
-                f"{node.name!r} adds a dead channel that is not the same everywhere"
-            )
+            raise CannotCut(f"{node.name!r} adds a dead channel that is not the same everywhere")
         if bool(constant[lives].any()):
             emitted = constant[lives].view(1, -1, *[1] * (rank - 2)).to(self.reference.dtype)
             made = self._call(torch.add, made, self._buffer(emitted))
         return Piece(self._keep(node, made), lives, torch.where(lives, 0.0, constant))
 
     def _mul(self, node: fx.Node) -> Piece:
-        """One factor is whole; of it, the channels are taken that the other still has."""
+        """Multiply by the channels of the whole factor that the other still has."""
         first, second = (self.pieces[a] for a in node.args[:2])  # type: ignore[index]
         if not bool(second.lives.all()):
             first, second = second, first
         lives = first.lives
-        constant = same_everywhere(first.constant)  # the other factor is known only at run time
+        constant = nan_if_padding_breaks(
+            first.constant
+        )  # the other factor is known only at run time
         if first.node is None:
             return Piece(None, lives, constant)
         made = self._call(torch.mul, first.node, self._gathered(second, lives))
@@ -460,6 +462,6 @@ class _Remover(Rewriter):
         none = [torch.zeros(n, dtype=torch.bool) for n in (before, after)]
         zero = [torch.zeros(n).double() for n in (before, after)]
         lives = torch.cat([none[0], given.lives, none[1]])
-        inner = same_everywhere(given.constant) if any(pads[:4]) else given.constant
+        inner = nan_if_padding_breaks(given.constant) if any(pads[:4]) else given.constant
         constant = torch.cat([zero[0], inner, zero[1]])
         return Piece(self._keep(node, made), lives, constant)

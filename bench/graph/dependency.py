@@ -17,7 +17,7 @@ from bench.graph.coupling import Groups, Signal
 from bench.graph.operations import (
     NORMS,
     Role,
-    Shape,
+    TensorShape,
     argument,
     called,
     is_sigmoid,
@@ -25,11 +25,11 @@ from bench.graph.operations import (
     split_sizes,
     writes_into,
 )
-from bench.graph.shape_numbers import Sizes
+from bench.graph.shape_numbers import ShapeNumbers
 from bench.graph.structure import Coupling, Layer, Norm
 
 
-class Wiring:
+class Dependencies:
     """Walks a traced network from its input to its output.
 
     After `read`: `inputs` per layer, `norms`, `refused` with reasons, `emitting` (those of them whose
@@ -38,7 +38,7 @@ class Wiring:
     """
 
     def __init__(
-        self, graph: fx.GraphModule, layers: dict[str, Layer], shapes: dict[str, Shape],
+        self, graph: fx.GraphModule, layers: dict[str, Layer], shapes: dict[str, TensorShape],
         coupling: Coupling,
     ) -> None:  # fmt: skip
         self.graph, self.layers, self.shapes, self.coupling = graph, layers, shapes, coupling
@@ -58,7 +58,7 @@ class Wiring:
         self.sums: list[Flow] = []
         self.roles: dict[str, Role] = {}
         self._signals: dict[fx.Node, Any] = {}
-        self._sizes = Sizes(shapes)
+        self._sizes = ShapeNumbers(shapes)
 
     def read(self) -> None:
         for node in self.graph.graph.nodes:
@@ -115,7 +115,7 @@ class Wiring:
 
     @property
     def channels(self) -> dict[str, Flow]:
-        """What the channels of each tensor in the graph are, by node name."""
+        """The channels of each tensor in the graph, by node name."""
         return {n.name: s.channels for n, s in self._signals.items() if isinstance(s, Signal)}
 
     def _arguments(self, node: fx.Node) -> list[Signal]:
@@ -186,7 +186,7 @@ class Wiring:
         return Signal(signal.channels, node.name, signal.channels)
 
     def _has_norm_next(self, node: fx.Node) -> bool:
-        """Whether a normalisation alone reads this output: then it is enough to gate that one."""
+        """Return True where a normalisation alone reads this output: then it is enough to gate that one."""
         user = next(iter(node.users), None)
         if len(node.users) != 1 or user is None or user.op != "call_module":
             return False
@@ -221,7 +221,7 @@ class Wiring:
         return Signal(summed, node.name, summed)
 
     def _mul(self, node: fx.Node, given: list[Signal]) -> Signal:
-        """Times something that is never dropped, such as the gate of squeeze-and-excitation."""
+        """Follow a product with a factor that is never dropped, such as squeeze-and-excitation's gate."""
         found = [self._signals.get(a) for a in node.args if isinstance(a, fx.Node)]
         first, second = (s for s in found if isinstance(s, Signal))
         if flows.layers_of(first.channels):

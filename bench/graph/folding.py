@@ -1,4 +1,4 @@
-"""Layers with fewer units, and what their dead units emit: arithmetic of one module at a time."""
+"""Fold constants of dead units into the layers that read them: arithmetic of one module at a time."""
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,14 +13,14 @@ def double(value: Tensor) -> Tensor:
 
 
 def is_uniform(layer: nn.Module) -> bool:
-    """Whether a constant input gives the same output everywhere: no zeros come in at the borders."""
+    """Return True where a constant input gives the same output everywhere: no zeros at the borders."""
     if not isinstance(layer, nn.Conv2d):
         return True
     return layer.padding_mode != "zeros" or layer.padding in ("valid", (0, 0))
 
 
-def brought_by(layer: Layer, module: nn.Module, constant: Tensor) -> Tensor:
-    """What the dead inputs of a layer bring to each output and kernel position, float64."""
+def dead_input_contribution(layer: Layer, module: nn.Module, constant: Tensor) -> Tensor:
+    """Return the constant that dead inputs add to each output and kernel position, float64."""
     weight = double(module.get_parameter("weight"))
     fed = by_group(layer, constant).expand(weight.shape[:2])
     fed = fed.view(*fed.shape, *[1] * (weight.dim() - 2))
@@ -28,21 +28,21 @@ def brought_by(layer: Layer, module: nn.Module, constant: Tensor) -> Tensor:
     return torch.where(weight == 0, 0.0, weight * fed).sum(1)
 
 
-def same_everywhere(constant: Tensor) -> Tensor:
-    """Values that are met by zeros at the borders: only a zero is still the same everywhere."""
+def nan_if_padding_breaks(constant: Tensor) -> Tensor:
+    """Return NaN for constants that zero padding makes non-uniform, and 0 for those that are 0."""
     varies = (constant != 0) if constant.dim() == 1 else (constant != 0).flatten(1).any(1)
     return torch.where(varies, torch.nan, torch.zeros(len(varies)).double())
 
 
 def total(brought: Tensor) -> Tensor:
-    """Sum over a kernel's positions."""
+    """Return the sum over a kernel's positions."""
     return brought.flatten(1).sum(1) if brought.dim() > 1 else brought
 
 
-def like(
+def layer_with_weights(
     layer: nn.Conv2d | nn.Linear, kernel: Tensor, offset: Tensor | None, groups: int = 1
 ) -> nn.Module:
-    """A layer as the given one, with other weights."""
+    """Return a layer like the given one with other weights."""
     thin: nn.Conv2d | nn.Linear
     outputs, inputs, has_bias = kernel.shape[0], kernel.shape[1] * groups, offset is not None
     if isinstance(layer, nn.Conv2d):
@@ -62,7 +62,7 @@ def like(
 
 
 def normalised(norm: nn.Module, lives: Tensor, constant: Tensor) -> Tensor:
-    """What a normalisation makes of dead channels."""
+    """Return a normalisation's outputs of dead channels; 0 for living ones."""
     scale, shift = double(norm.get_parameter("weight")), double(norm.get_parameter("bias"))
     if isinstance(norm, nn.InstanceNorm2d):
         return torch.where(lives, 0.0, shift)
@@ -72,7 +72,7 @@ def normalised(norm: nn.Module, lives: Tensor, constant: Tensor) -> Tensor:
 
 
 def counts_padding(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Whether an operation mixes values with zeros from outside the image."""
+    """Return True where an operation mixes values with zeros from outside the image."""
     if node.op == "call_module":
         module = modules[str(node.target)]
         if isinstance(module, nn.AvgPool2d):
@@ -85,12 +85,12 @@ def counts_padding(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 class Constant(nn.Module):
-    """What is left of a linear layer that the input does not reach: the same for every image."""
+    """The constant output of a linear layer that the input does not reach."""
 
     def __init__(self, values: Tensor) -> None:
         super().__init__()
         self.bias = nn.Parameter(values)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (b, ...) to values (b, outputs)."""
+        """Map images (b, ...) to values (b, outputs)."""
         return images.flatten(1)[:, :1] * 0 + self.bias

@@ -1,4 +1,4 @@
-"""What a traced operation does to channels, and the tracer that stops where torch's modules begin."""
+"""The operations that are known, by what they do to channels, and the tracer that finds them."""
 
 import math
 import operator
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-Shape = tuple[int, ...]
+TensorShape = tuple[int, ...]
 Role = Literal["given", "layer", "norm", "activation", "pass", "add", "mul", "cat", "reshape", "mean",
                "pad", "item", "split", "size", "opaque"]  # fmt: skip
 
@@ -53,9 +53,9 @@ class LeafTracer(fx.Tracer):
         return m.__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential)
 
 
-def shapes_of(graph: fx.GraphModule, example: Tensor) -> dict[str, Shape]:
-    """Shape of every tensor in the graph, by node name."""
-    shapes: dict[str, Shape] = {}
+def shapes_of(graph: fx.GraphModule, example: Tensor) -> dict[str, TensorShape]:
+    """Return the shape of every tensor in the graph, by node name."""
+    shapes: dict[str, TensorShape] = {}
 
     class Note(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
@@ -70,7 +70,7 @@ def shapes_of(graph: fx.GraphModule, example: Tensor) -> dict[str, Shape]:
 
 
 def role_of(node: fx.Node, modules: dict[str, nn.Module]) -> Role:
-    """What a node does to channels; `opaque` where it is not known."""
+    """Return what a node does to channels; `opaque` where it is not known."""
     if node.op in ("placeholder", "get_attr"):
         return "given"
     if is_sigmoid(node, modules) and _feeds_linear_layers(node, modules):
@@ -89,7 +89,7 @@ def role_of(node: fx.Node, modules: dict[str, nn.Module]) -> Role:
 
 
 def _scales(node: fx.Node) -> bool:
-    """Whether a node multiplies a tensor by a number, or divides it by one: 0 stays 0."""
+    """Return True where a node multiplies a tensor by a number, or divides it by one: 0 stays 0."""
     divides = node.target in _DIVIDING
     if not (divides or node.target in _MULTIPLYING) or len(node.args) != 2 or node.kwargs:
         return False
@@ -101,21 +101,21 @@ def _scales(node: fx.Node) -> bool:
 
 
 def called(node: fx.Node, modules: dict[str, nn.Module]) -> str:
-    """How a node is named to users: a module with its class."""
+    """Return the name of a node for users: a module with its class."""
     if node.op != "call_module":
         return repr(node.name)
     return f"{str(node.target)!r} ({type(modules[str(node.target)]).__name__})"
 
 
 def is_sigmoid(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Whether a node makes one half of a zero."""
+    """Return True where a node makes one half of a zero."""
     if node.op == "call_module":
         return isinstance(modules[str(node.target)], nn.Sigmoid)
     return node.target in (torch.sigmoid, F.sigmoid, "sigmoid")
 
 
 def _feeds_linear_layers(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Whether linear layers alone read a node, so that what a dead unit emits goes into a bias."""
+    """Return True where linear layers alone read a node, so that constants go into their biases."""
     for user in node.users:
         module = modules[str(user.target)] if user.op == "call_module" else None
         is_dropout = isinstance(module, nn.Dropout) or user.target is F.dropout
@@ -127,14 +127,14 @@ def _feeds_linear_layers(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def _asks_size(node: fx.Node) -> bool:
-    """Whether a node only computes with sizes: x.size(0), x.shape[0], len(x)."""
+    """Return True where a node only computes with sizes: x.size(0), x.shape[0], len(x)."""
     if node.op == "call_method":
         return node.target in ("size", "dim", "numel")
     return node.target is getattr and str(node.args[1]) in ("shape", "device", "dtype", "ndim")
 
 
 def writes_into(user: fx.Node, node: fx.Node) -> bool:
-    """Whether an operation changes its input in place: x += y, nn.ReLU(inplace=True)."""
+    """Return True where an operation changes its input in place: x += y, nn.ReLU(inplace=True)."""
     if user.op == "call_module":
         owner = user.graph.owning_module
         assert owner is not None
@@ -146,12 +146,12 @@ def writes_into(user: fx.Node, node: fx.Node) -> bool:
 
 
 def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
-    """An argument of a call, given by its place or by its name."""
+    """Return an argument of a call, given by its place or by its name."""
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
 def split_sizes(node: fx.Node, total: int) -> list[int]:
-    """How many channels each part of torch.split or torch.chunk gets."""
+    """Return the number of channels of each part of torch.split or torch.chunk."""
     by_count = node.target in (torch.chunk, "chunk")
     wanted = argument(node, 1, "chunks" if by_count else "split_size_or_sections")
     if wanted is None:

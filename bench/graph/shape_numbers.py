@@ -1,4 +1,4 @@
-"""Numbers that a network's forward computes of shapes, and whose channels were counted for them."""
+"""Track integers derived from tensor shapes, and the channels they count."""
 
 import operator
 from collections.abc import Iterable, Mapping
@@ -6,19 +6,19 @@ from collections.abc import Iterable, Mapping
 from torch import fx
 
 from bench.graph.channels import Flow
-from bench.graph.operations import Shape, argument
+from bench.graph.operations import TensorShape, argument
 
 CHANNELS = 1
 
 
-class Sizes:
+class ShapeNumbers:
     """Remembers, for each number in a graph, the channels whose count it depends on.
 
     A smaller network has fewer channels, so such a number is another one there. That is right where
     a tensor is reshaped with it, and wrong in arithmetic.
     """
 
-    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+    def __init__(self, shapes: Mapping[str, TensorShape]) -> None:
         self.shapes = shapes
         self._counted: dict[fx.Node, list[Flow]] = {}
 
@@ -36,7 +36,7 @@ class Sizes:
         return [flow for source in node.all_input_nodes for flow in self._counted.get(source, [])]
 
     def _is_another_dimension(self, node: fx.Node) -> bool:
-        """Whether a node asks for the batch, a height, a type: anything but the number of channels."""
+        """Return True where a node asks for anything but a number of channels: a batch, a height, a type."""
         if node.target == "dim":
             return True
         if node.target is getattr:

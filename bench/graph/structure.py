@@ -1,4 +1,4 @@
-"""What masks need to know of a network: its layers, how they are wired, and where it has units.
+"""The structure of a network: its layers, the channels that connect them, and its units.
 
 A *site* is a group of units that masks speak of. `"conv1"` are the filters of the layer `conv1`, each
 with its bias and its normalisation affine; where layers are added into one stream and units are
@@ -20,7 +20,7 @@ Coupling = Literal["tied", "branch", "intersection", "internal"]
 
 @dataclass(frozen=True)
 class Reading:
-    """Where a site's post-activation values can be read: a range of one graph node's channels."""
+    """The place of a site's post-activation values: a range of one graph node's channels."""
 
     node: str
     start: int
@@ -59,7 +59,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer as masks see it.
+    """A convolution or linear layer.
 
     Attributes:
         positions: output positions per image: MACs are positions x weights.
@@ -99,7 +99,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Layout:
-    """All that masks need to know of a network.
+    """The structure of one network.
 
     Attributes:
         refused: layers whose outputs are no units, each with the reason.
@@ -132,7 +132,7 @@ class Layout:
 
     @property
     def why_no_sites(self) -> str:
-        """In one line why no layer has units; empty if one has."""
+        """The reason, in one line, that no layer has units; empty if one has."""
         if any(not site.is_input for site in self.sites):
             return ""
         reasons = dict.fromkeys(f"{name}: {why}" for name, why in self.refused.items())
@@ -140,7 +140,7 @@ class Layout:
 
     @property
     def weights(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the prunable weights: those of convolutions and linear layers."""
+        """The shapes of the prunable weights: those of convolutions and linear layers."""
         names = {f"{layer.name}.weight": layer.weight_shape for layer in self.layers}
         # Where two layers share a weight, it has the first one's name.
         return {name: shape for name, shape in names.items() if name in self.parameters}
@@ -156,7 +156,7 @@ class Layout:
         return any(layer.is_convolution for layer in self.layers)
 
     def units(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Which outputs live, per layer that a unit mask speaks of."""
+        """Return the living outputs of each layer that has a unit mask."""
         return {
             module: masks[site.name]
             for site in self.sites
@@ -165,7 +165,7 @@ class Layout:
         }
 
     def input_columns(self, layer: Layer, masks: Mapping[str, Tensor]) -> Tensor | None:
-        """Which inputs of a layer live under unit masks, (inputs,); None: all of them."""
+        """Return the inputs of a layer that live under unit masks, (inputs,); None: all of them."""
         own = masks.get(f"input:{layer.name}")
         columns = alive(layer.inputs, self.units(masks))
         if columns is None:

@@ -1,4 +1,4 @@
-"""Find a network's units from its graph, so that a stranger's network works too."""
+"""Trace a network and find its layers and units, whoever wrote it."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bench.graph import channels as flows
-from bench.graph.dependency import Wiring
+from bench.graph.dependency import Dependencies
 from bench.graph.modes import evaluating
 from bench.graph.operations import LeafTracer, shapes_of, writes_into
 from bench.graph.structure import Coupling, Layer, Layout, Reading, Site
@@ -33,7 +33,7 @@ def layout_of(model: nn.Module, example: Tensor, coupling: Coupling = "tied") ->
             shapes = shapes_of(graph, example)
             for node in graph.graph.nodes:
                 node.meta["shape"] = shapes.get(node.name)
-            wiring = Wiring(graph, layers, shapes, coupling)
+            wiring = Dependencies(graph, layers, shapes, coupling)
             wiring.read()
     except Exception as error:  # tracing runs the user's forward: anything may come out of it
         first = str(error).partition("\n")[0]
@@ -82,8 +82,8 @@ def _layer(name: str, module: nn.Module, positions: int) -> Layer:
     return Layer(name, shape, has_bias, positions, groups=groups)
 
 
-def _sites(layers: tuple[Layer, ...], wiring: Wiring) -> list[Site]:
-    """One site per group of tied layers, and one for inputs that no linear layer puts out."""
+def _sites(layers: tuple[Layer, ...], wiring: Dependencies) -> list[Site]:
+    """Return one site per group of tied layers, and one for inputs that no linear layer puts out."""
     sites: dict[str, Site] = {}
     # What a sigmoid puts out is no unit of its own, but may be left out by the layer that reads it.
     is_linear = {la.name for la in layers if not la.is_convolution} - wiring.emitting.keys()
@@ -116,7 +116,7 @@ def _with_empty(layers: tuple[Layer, ...], sites: list[Site]) -> tuple[Site, ...
 
 
 def _is_connected(layers: tuple[Layer, ...], gone: set[str]) -> bool:
-    """Whether the network's input reaches every layer that cannot lose units."""
+    """Return True where the network's input reaches every layer that cannot lose units."""
     reached = {""}
     for layer in layers:
         sources = {name for segment in layer.inputs for name, _ in segment.sources}

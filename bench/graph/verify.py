@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.errors import TrialFailed
 from bench.graph.count import live_units
-from bench.graph.cut import CannotCompact, compact
+from bench.graph.cut import CannotCut, compact
 from bench.graph.modes import evaluating
 from bench.graph.structure import Layout
 from bench.seeds import generator
@@ -48,13 +48,13 @@ def removed(
 
     Raises:
         TrialFailed: the smaller network computes something else.
-        CannotCompact: a unit that a mask dropped cannot be removed.
+        CannotCut: a unit that a mask dropped cannot be removed.
     """
     smaller, error, why_whole = model, 0.0, ""
     if layout.graph is not None and _anything_dead(layout, masks):
         try:
             smaller = compact(model, layout, masks)
-        except CannotCompact as refusal:
+        except CannotCut as refusal:
             # Who masks units wants them gone; single weights are gone all the same.
             if any(name not in layout.weights for name in masks):
                 raise
@@ -88,7 +88,7 @@ def difference(
 
 
 def multiply_adds(network: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Multiply-adds for one image by torch's own counter, which counts two operations each."""
+    """Count the multiply-adds for one image by torch's own counter, which counts two operations each."""
     from torch.utils.flop_counter import FlopCounterMode  # planning needs none of its imports
 
     x = torch.zeros(1, *shape, device=next(network.parameters()).device)

@@ -1,4 +1,4 @@
-"""What masks leave of a network, layer by layer: units, weights, parameters, multiply-adds."""
+"""Sizes of a network under masks, layer by layer: units, weights, parameters, multiply-adds."""
 
 import math
 from collections.abc import Mapping

@@ -71,7 +71,7 @@ def through_files(
 
 
 def _shared(weight: Tensor, mask: Tensor | None, index_bits: int) -> Shared | None:
-    """A layer as codebook and assignment; None where that takes more than the weights themselves."""
+    """Return a layer as codebook and assignment; None where that takes more than the weights themselves."""
     kept = torch.ones_like(weight, dtype=torch.bool) if mask is None else mask.cpu()
     codebook, places = torch.unique(weight[kept], return_inverse=True)
     bits = (len(codebook).bit_length() + index_bits) * int(kept.sum())

@@ -1,4 +1,4 @@
-"""How long a forward pass takes, dense and compact, turn by turn in one exclusive pass."""
+"""Latency of a forward pass, dense and compact, turn by turn."""
 
 import statistics
 import time
@@ -20,7 +20,7 @@ FEWEST = 3  # of a network so slow that the time is up before
 
 @dataclass(frozen=True)
 class Span:
-    """How long one network and batch size are timed: until both `REPEATS` and `least` are reached.
+    """The time that one network is measured for: until both `REPEATS` and `least` are reached.
 
     Attributes:
         least, most: seconds; after `most` it ends with fewer repeats.
@@ -79,7 +79,7 @@ def measure(
 def _rounds(
     first: Callable[[], Tensor], second: Callable[[], Tensor], device: torch.device, span: Span
 ) -> list[tuple[float, float]]:
-    """Milliseconds of both in turn, round by round."""
+    """Return the milliseconds of both in turn, round by round."""
     for _ in range(2):  # warm-up
         first()
         second()
@@ -116,7 +116,7 @@ def _summary(batch_size: int, pairs: list[tuple[float, float]]) -> Latency:
 
 
 def columns(times: list[Latency]) -> dict[str, Any]:
-    """The columns of a record: those of batch size 1 plain, of others with the size in the name."""
+    """Return the columns of a record: those of batch size 1 plain, of others with the size in the name."""
     found: dict[str, Any] = {}
     for t in times:
         suffix = "" if t.batch_size == 1 else f"_batch{t.batch_size}"

@@ -48,8 +48,8 @@ def measured(folder: Path, left: Removed, trial: TrialOutcome, parts: Parts) -> 
     """Return the columns of a finished trial, measured on the network that is left after removal."""
     layout = trial.layout
     channels_last = layout.has_convolutions
-    test = parts.test.in_layout(channels_last)
-    columns, outputs = quality(left.network, test, parts.validation.in_layout(channels_last))
+    test = parts.test.in_memory_format(channels_last)
+    columns, outputs = quality(left.network, test, parts.validation.in_memory_format(channels_last))
     if test.task == AUTOENCODER:
         _save(folder / "examples.safetensors", _examples(test, outputs["test"]))
     elif outputs["test"].shape[1] <= MAX_STORED_OUTPUTS:
@@ -66,7 +66,7 @@ def measured(folder: Path, left: Removed, trial: TrialOutcome, parts: Parts) -> 
 
 
 def _examples(test: Part, outputs: Tensor) -> dict[str, Tensor]:
-    """Some test images and what the network makes of them, as pixels between 0 and 1.
+    """Return some test images and the network's outputs of them, as pixels between 0 and 1.
 
     They are spread over the whole part, for some data sets are sorted by class.
     """
@@ -85,7 +85,9 @@ def measured_state(
     zero(network, layout, state.masks)
     channels_last = layout.has_convolutions
     columns, _ = quality(
-        network, parts.test.in_layout(channels_last), parts.validation.in_layout(channels_last)
+        network,
+        parts.test.in_memory_format(channels_last),
+        parts.validation.in_memory_format(channels_last),
     )
     return columns | sizes.sizes(layout, state.masks)
 

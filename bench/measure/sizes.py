@@ -67,7 +67,7 @@ def support(layout: Layout, masks: Mapping[str, Tensor], relevant: Tensor) -> di
 
 
 def _inputs_read(layout: Layout, found: LiveUnits) -> Tensor | None:
-    """Which of the network's inputs its first layers read; None where something else reads them."""
+    """Return the network's inputs that its first layers read; None where something else reads them."""
     if layout.graph is None:
         return None
     names = _reading_inputs(layout)
@@ -78,7 +78,7 @@ def _inputs_read(layout: Layout, found: LiveUnits) -> Tensor | None:
 
 
 def _reading_inputs(layout: Layout) -> list[str]:
-    """The layers that read the whole input as it is, or flattened; none where anything else does."""
+    """Return the layers that read the whole input as it is, or flattened; none where anything else does."""
     assert layout.graph is not None
     waiting = [n for n in layout.graph.graph.nodes if n.op == "placeholder"]
     names = []

@@ -17,7 +17,7 @@ class SparseLinear(nn.Module):
         self.bias = layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (b, inputs) to outputs (b, outputs)."""
+        """Map images (b, inputs) to outputs (b, outputs)."""
         product = (self.weight @ x.T).T
         return product if self.bias is None else product + self.bias
 

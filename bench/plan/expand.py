@@ -117,7 +117,7 @@ def _cells(
 
 
 def _pairs(registry: Registry, request: Request) -> list[tuple[str, str]]:
-    """Every model on every data set; where none is named, what fits the data set's task."""
+    """Return every model on every data set; where none is named, what fits the data set's task."""
     datasets = registry.resolve("datasets", _list(request.datasets))
     if request.models is None:
         return [(DEFAULT_MODELS[registry.dataset(name).task.name], name) for name in datasets]
@@ -173,7 +173,7 @@ def _spec(registry: Registry, method: str, base: dict[str, Any], seed: int) -> T
 
 
 def _runnable(registry: Registry, request: Request) -> list[str]:
-    """The methods asked for; `all` and wildcards leave out those that only follow others."""
+    """Return the methods asked for; `all` and wildcards leave out those that only follow others."""
     asked = _list(request.methods)
     named = {p.strip() for given in asked for p in given.split(",")}
     methods = []
@@ -192,7 +192,7 @@ def _refuse_stray_options(request: Request, methods: list[str]) -> None:
 
 
 def _recipe(registry: Registry, model: str, dataset: str, request: Request) -> dict[str, Any]:
-    """The network's recipe at this budget's length, with the data set's augmentation."""
+    """Return the network's recipe at this budget's length, with the data set's augmentation."""
     budget: Budget = request.budget
     base = about(registry.model(model)).recipe.for_budget(budget)
     augment = registry.dataset(dataset).augment
@@ -223,7 +223,7 @@ class _Checker:
             raise UsageError(f"{name} cannot prune {model} on {dataset}: {reason}{more}")
 
     def weights(self, request: Request, model: str, dataset: str) -> str | None:
-        """What the weights asked for are; a file that does not fit the network is refused."""
+        """Return the identity of the weights asked for; refuse a file that does not fit the network."""
         if request.weights is None:
             return None
         published = about(self.registry.model(model)).weights

@@ -16,7 +16,7 @@ from bench.training.network import about
 
 
 def input_shape(registry: Registry, model: str, dataset: Dataset) -> Shape:
-    """Channels, height and width of the images that a network is given of a data set."""
+    """Return the channels, height and width of the images that a network is given of a data set."""
     channels, height, width = dataset.shape
     side = about(registry.model(model)).input_size
     return channels, side or height, side or width

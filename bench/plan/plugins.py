@@ -1,4 +1,4 @@
-"""What plug-ins there are: read from source files without running them, so listing needs no torch."""
+"""List plug-ins from their source files, without running them, so that listing needs no torch."""
 
 import ast
 import importlib.util
@@ -58,7 +58,7 @@ def shipped(kind: Kind) -> list[Entry]:
 
 
 def installed(kind: Kind) -> list[Entry]:
-    """Plug-ins of installed packages: entry-point groups bench.methods, .models, .datasets."""
+    """Return the plug-ins of installed packages: entry-point groups bench.methods, .models, .datasets."""
     entries = []
     for point in entry_points(group=f"bench.{kind}"):
         package = point.dist.name if point.dist is not None else point.module
@@ -82,7 +82,7 @@ def _parse(path: Path) -> ast.Module:
 
 
 def _methods(path: Path, tree: ast.Module) -> list[Entry]:
-    """A file with a class that has `prune` or `score` is a method, named as the file."""
+    """Read methods: a file with a class that has `prune` or `score` is one, named as the file."""
     wanted = {"prune", "score"}
     classes = [
         node
@@ -111,7 +111,7 @@ def _constant(classes: list[ast.ClassDef], name: str) -> str:
 
 
 def _models(path: Path, tree: ast.Module) -> list[Entry]:
-    """Every function marked with @network is a model."""
+    """Read models: every function marked with @network is one."""
     return [
         Entry("models", node.name.replace("_", "-"), _first_line(node), path, node.name)
         for node in tree.body
@@ -121,7 +121,7 @@ def _models(path: Path, tree: ast.Module) -> list[Entry]:
 
 
 def _datasets(path: Path, tree: ast.Module) -> list[Entry]:
-    """Every class with a literal `name` is a data set."""
+    """Read data sets: every class with a literal `name` is one."""
     entries = []
     for node in (n for n in tree.body if isinstance(n, ast.ClassDef)):
         for line in node.body:
@@ -145,13 +145,13 @@ def _first_line(node: ast.Module | ast.FunctionDef | ast.ClassDef) -> str:
 
 
 def _toml_title(path: Path) -> str:
-    """The first comment line of a suite is what it is for."""
+    """Return the first comment line of a suite, which says what it is for."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.lstrip("# ").strip()
 
 
 def function_in_file(name: str) -> Entry:
-    """`my_net.py:build`: a function of the user's own file."""
+    """Return the entry of `my_net.py:build`: a function of the user's own file."""
     file, _, function = name.rpartition(":")
     path = Path(file)
     if not path.is_file():

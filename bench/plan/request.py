@@ -1,4 +1,4 @@
-"""What the user asks for: flags and suite files, checked and merged into one request."""
+"""Requests: flags and suite files, checked and merged."""
 
 import math
 import re

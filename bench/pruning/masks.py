@@ -92,7 +92,7 @@ class Masks(Mapping[str, Tensor]):
             self[name] = mask
 
     def counts(self) -> dict[str, int]:
-        """How much of every touched site and parameter is kept."""
+        """Return the number of kept units or weights of every touched site and parameter."""
         return {name: int(mask.sum()) for name, mask in self.touched.items()}
 
     @property
@@ -218,7 +218,7 @@ class Masks(Mapping[str, Tensor]):
         return size
 
     def _first_reaching(self, order: list[tuple[str, int]], goal: float) -> int | None:
-        """The shortest prefix whose removal reaches the goal; None if not even all of it does."""
+        """Return the shortest prefix whose removal reaches the goal; None if not even all of it does."""
         low, high = 0, len(order)
         if not order or self._compression_without(order) < goal:
             return None
@@ -240,7 +240,7 @@ class Masks(Mapping[str, Tensor]):
         return account.params_dense / account.params_kept
 
     def _drop_weights_to(self, buckets: list[Bucket], goal: float, scope: Scope) -> int:
-        """As `drop_to`, but counted arithmetically: one dropped weight is one parameter."""
+        """Drop as `drop_to` does, but count arithmetically: one dropped weight is one parameter."""
         must_go = self.params_kept - math.floor(self.account.params_dense / goal + 1e-9)
         must_go = max(0, min(must_go, sum(b.may_go for b in buckets)))
         if must_go == 0:
@@ -283,7 +283,7 @@ class Masks(Mapping[str, Tensor]):
 
 
 def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    """Whether two sets of masks are equal, wherever they live."""
+    """Return True where two sets of masks are equal, on whichever devices."""
     return first.keys() == second.keys() and all(
         torch.equal(first[n], second[n].to(first[n].device)) for n in first
     )

@@ -1,4 +1,4 @@
-"""Which of many scored units or weights go first; ties are broken by a seeded draw."""
+"""Rank scored units or weights; ties are broken by a seeded draw."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bench.apportion import shares_of
 
 @dataclass(frozen=True)
 class Bucket:
-    """What is left of one site or parameter.
+    """The remaining units or weights of one site or parameter.
 
     Attributes:
         alive: positions (n,) that are still kept.
@@ -107,7 +107,7 @@ def ranked(
 
 
 def _group_order(group: list[Bucket], ties: torch.Generator) -> list[tuple[str, int]]:
-    """All positions of a group by score, ties shuffled, each bucket's floor respected."""
+    """Return all positions of a group by score, ties shuffled, each bucket's floor respected."""
     scores = torch.cat([b.scores.cpu().double() for b in group])
     owner = torch.cat([torch.full((len(b.alive),), i) for i, b in enumerate(group)])
     where = torch.cat([b.alive.cpu() for b in group])

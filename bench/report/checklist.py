@@ -1,4 +1,4 @@
-"""What a pruning comparison should have, checked from the records.
+"""The checklist of a pruning comparison, checked from the records.
 
 The points are those of Blalock et al., "What is the State of Neural Network Pruning?" (MLSys 2020),
 plus the controls and numbers of runs that a claim needs.
@@ -50,12 +50,12 @@ def _of(good: bool, detail: str) -> Found:
 
 
 def _methods(runs: pd.DataFrame) -> pd.DataFrame:
-    """Rows of methods that prune, controls left out."""
+    """Return the rows of methods that prune, controls left out."""
     return runs[(runs["role"] == "method") & (runs["method"] != "dense")]
 
 
 def _of_task(runs: pd.DataFrame, *tasks: str) -> pd.DataFrame:
-    """Rows of some tasks; without the column all is classification."""
+    """Return the rows of some tasks; without the column all is classification."""
     if "task" not in runs:
         return runs if "classification" in tasks else runs.iloc[:0]
     return runs[runs["task"].isin(tasks)]
@@ -123,7 +123,7 @@ def _points(runs: pd.DataFrame) -> Found:
 
 
 def _collapse(runs: pd.DataFrame) -> Found:
-    """Rates up to where accuracy breaks down: somewhere 5 points are lost."""
+    """Check that rates go up to where accuracy breaks down: somewhere 5 points are lost."""
     runs = _of_task(runs, "classification")
     if runs.empty:
         return "N-A", "no classification"

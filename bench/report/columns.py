@@ -1,11 +1,11 @@
-"""What a row of `runs.csv` holds, in which order and of which type."""
+"""The columns of `runs.csv`: their order and types."""
 
 from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
 
-from bench.data.metrics import TASKS, Qualities
+from bench.data.metrics import TASKS, TaskMetrics
 
 QUALITY = tuple(dict.fromkeys(c for task in TASKS.values() for c in task.columns))
 _VALIDATION = tuple(dict.fromkeys(task.validation for task in TASKS.values()))
@@ -42,7 +42,7 @@ _TEXT = {"id", "group", "setting", "label", "method", "options", "role", "contro
 
 
 def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Columns in a fixed order, each of one type: whole numbers stay whole where some are missing.
+    """Put columns into a fixed order, each of one type: whole numbers stay whole where some are missing.
 
     Columns of tasks that no row is about are left out.
     """
@@ -55,7 +55,7 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def numbers_of(runs: pd.DataFrame) -> list[str]:
-    """The columns whose means are worth having."""
+    """Return the columns whose means are worth having."""
     headlines = tuple(task.headline.column for task in TASKS.values())
     endings = tuple(f"_{name}" for name in headlines)
     kept = [c for c in runs.columns if c.startswith("kept_") and c.endswith(endings)]
@@ -64,14 +64,14 @@ def numbers_of(runs: pd.DataFrame) -> list[str]:
     return [c for c in known if c in runs.columns and c not in counted] + kept
 
 
-def tasks_of(runs: pd.DataFrame) -> list[Qualities]:
-    """The tasks of a report, in the order in which they are known."""
+def tasks_of(runs: pd.DataFrame) -> list[TaskMetrics]:
+    """Return the tasks of a report, in the order in which they are known."""
     found = set(runs["task"])
     return [qualities for name, qualities in TASKS.items() if name in found]
 
 
 def _of_tasks(names: Collection[str]) -> set[str]:
-    """The columns that only some tasks have."""
+    """Return the columns that only some tasks have."""
     own = {c for name in names for c in (*TASKS[name].columns, TASKS[name].validation)}
     return own | (set(SUPPORT) if "regression" in names else set())
 

@@ -1,4 +1,4 @@
-"""What trials leave beside their numbers: curves, and pictures of what a network makes of images."""
+"""Curves of trials, and pictures of a network's outputs."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ EXAMPLES = "examples.safetensors"
 
 @dataclass(frozen=True)
 class Curve:
-    """What a method found while it looked for one of its numbers.
+    """The curve that a method measured while it searched for one of its numbers.
 
     Attributes:
         trial: the id.

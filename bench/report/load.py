@@ -81,7 +81,7 @@ class _Reader:
         self.several_versions = {method for method, n in counts.items() if n > 1}
 
     def label(self, spec: TrialSpec) -> str:
-        """The name a method has in tables, with options and version where they tell it apart."""
+        """Return the name a method has in tables, with options and version where they tell it apart."""
         given = ",".join(f"{k}={v}" for k, v in sorted(spec.options.items()))
         label = f"{spec.method}[{given}]" if given else spec.method
         label += f" from {spec.weights}" if spec.weights else ""
@@ -207,7 +207,7 @@ def _label(reader: _Reader, spec: TrialSpec, followed: TrialSpec | None) -> str:
 
 
 def _without_seed(reader: _Reader, spec: TrialSpec) -> dict[str, Any]:
-    """What the trials of one group share: the specification, and that of the trial they follow."""
+    """Return what the trials of one group share: the specification, and that of the trial they follow."""
     shared = {k: v for k, v in spec.as_json().items() if k != "seed"}
     for role in ("rates_of", "budget_of"):
         followed = reader.specs.get(shared.get(role, ""))
@@ -217,7 +217,7 @@ def _without_seed(reader: _Reader, spec: TrialSpec) -> dict[str, Any]:
 
 
 def _setting(spec: TrialSpec) -> dict[str, Any]:
-    """What two trials must share to be compared."""
+    """Return what two trials must share to be compared."""
     names = ("model", "dataset", "budget", "protocol", "protocol_version", "recipe", "threads",
              "coupling")  # fmt: skip
     return {name: getattr(spec, name) for name in names}
@@ -236,7 +236,7 @@ def _task(record: Mapping[str, Any]) -> str:
 
 
 def _live_units(live: Mapping[str, Mapping[str, int]]) -> str:
-    """Units left per layer, inputs first, as in 542-82-61-10; empty for deep networks."""
+    """Return the units left per layer, inputs first, as in 542-82-61-10; empty for deep networks."""
     if not 0 < len(live) <= MOST_LAYERS:
         return ""
     # Files hold the names in alphabetical order; `place` is the layer's own.
@@ -258,7 +258,7 @@ def _failure(trial: TrialFolder) -> Failure:
 
 
 def _environment(trial: TrialFolder) -> tuple[tuple[str, str], ...]:
-    """What decides speed and bits, in words; empty where it was not kept."""
+    """Return what decides speed and bits, in words; empty where it was not kept."""
     try:
         found = json.loads((trial.path / "env.json").read_text("utf-8"))
         versions = dict(found.get("versions") or {})

@@ -88,7 +88,7 @@ def _figure(chart: Drawing, picture: bytes) -> _Figure:
 
 
 def _asked(loaded: Loaded) -> list[tuple[str, str]]:
-    """What was run, from what was found; nothing of targets where no trial had one."""
+    """Return what was run, from what was found; nothing of targets where no trial had one."""
     runs = loaded.runs
     methods = runs.loc[runs["role"] == "method", "label"]
     controls = runs.loc[runs["role"] != "method", "method"]
@@ -111,7 +111,7 @@ def _distinct(values: "pd.Series[Any]") -> str:
 
 
 def _environments(found: Sequence[Environment]) -> list[tuple[str, list[str]]]:
-    """A row per fact and a column per environment; only rows that say something."""
+    """Return a row per fact and a column per environment; only rows that say something."""
     facts = [{"trials": str(e.trials), **dict(e.facts)} for e in found]
     names = dict.fromkeys(name for each in facts for name in each)
     return [(name.replace("_", " "), [each.get(name, "") for each in facts]) for name in names]

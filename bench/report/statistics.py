@@ -121,7 +121,7 @@ def verdict(n: int, mean: float, half: float, higher_is_better: bool = True) -> 
 
 
 def _headline(runs: pd.DataFrame) -> "pd.Series[float]":
-    """What each row's task is judged by."""
+    """Return each row's headline metric."""
     values = pd.Series(np.nan, index=runs.index)
     for task in runs["task"].unique():
         values = values.where(runs["task"] != task, runs[TASKS[task].headline.column].astype(float))
@@ -129,7 +129,7 @@ def _headline(runs: pd.DataFrame) -> "pd.Series[float]":
 
 
 def _against_random(runs: pd.DataFrame) -> "pd.Series[float]":
-    """The headline of each row's own random control, which for controls is that of the same trial."""
+    """Return the headline of each row's own random control, which for controls is that of the same trial."""
     is_random = (runs["method"] == "random") & (runs["role"] == "control at its rates")
     # Where somebody ran it with options too, the plain one counts: "{}" sorts behind '{"'.
     plain_first = runs[is_random].sort_values("options", ascending=False)
@@ -140,7 +140,7 @@ def _against_random(runs: pd.DataFrame) -> "pd.Series[float]":
 
 
 def _against(runs: pd.DataFrame, baseline: str) -> "pd.Series[float]":
-    """The headline of a named method on the same setting and seed, and target where it has one."""
+    """Return the headline of a named method on the same setting and seed, and target where it has one."""
     reference = runs[(runs["role"] == "method") & (runs["label"] == baseline)]
     if reference.empty:
         of_name = runs[(runs["role"] == "method") & (runs["method"] == baseline)]

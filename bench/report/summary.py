@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.data.metrics import TASKS, Qualities
+from bench.data.metrics import TASKS, TaskMetrics
 from bench.report.columns import numbers_of, tasks_of
 from bench.report.statistics import COLUMNS as DIFFERENCE
 from bench.report.statistics import differences, half_width
@@ -23,7 +23,7 @@ _RANGE = ("median", "min", "max")
 
 @dataclass(frozen=True)
 class Setting:
-    """What one table or figure is about: groups that may be compared.
+    """The subject of one table or figure: groups that may be compared.
 
     Attributes:
         name: for files; unlike that of every other setting of the report.
@@ -38,7 +38,7 @@ class Setting:
     groups: pd.DataFrame
 
     @property
-    def task(self) -> Qualities:
+    def task(self) -> TaskMetrics:
         return TASKS[self.groups["task"].iloc[0]]
 
     @property
@@ -120,7 +120,7 @@ def _spreads(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ranges(runs: pd.DataFrame) -> pd.DataFrame:
-    """Median, least and largest of errors: a few failed runs may rule their mean."""
+    """Return median, least and largest of errors: a few failed runs may rule their mean."""
     found = {}
     for column in errors_of(runs):
         values = runs[column].astype(float).groupby(runs["group"], sort=False)
@@ -130,7 +130,7 @@ def _ranges(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _support(runs: pd.DataFrame) -> pd.DataFrame:
-    """In how many runs the inputs that are read are just those that matter, where these are known."""
+    """Count the runs whose inputs that are read are just those that matter, where these are known."""
     groups = runs["group"].unique()
     if "support_exact" not in runs:
         return pd.DataFrame(index=groups)
@@ -147,7 +147,7 @@ def _support(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def errors_of(runs: pd.DataFrame) -> list[str]:
-    """Columns of the report's tasks that are errors, those of kept states too."""
+    """Return the columns of the report's tasks that are errors, those of kept states too."""
     shown = [q for task in tasks_of(runs) for q in (task.headline, *task.others)]
     own = dict.fromkeys(q.column for q in shown if not q.is_percent)
     kept = [
@@ -175,7 +175,7 @@ def _columns(headlines: list[str], numbers: list[str]) -> list[str]:
 
 
 def _in_order(summary: pd.DataFrame) -> pd.DataFrame:
-    """Dense first, then methods by name and target, each with its controls, random first, below."""
+    """Order rows: dense first, then methods by name and target, each with its controls below."""
     is_method = summary["role"] == "method"
     order = pd.DataFrame(
         {
@@ -200,13 +200,13 @@ def changes(recipe: str) -> str:
 
 
 def slug(name: str) -> str:
-    """A name that is safe in every file system."""
+    """Return a name that is safe in every file system."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "unnamed"
 
 
-Record = dict[str, Any]
+SummaryRow = dict[str, Any]
 
 
-def records_of(groups: pd.DataFrame) -> list[Record]:
+def records_of(groups: pd.DataFrame) -> list[SummaryRow]:
     """Return rows as plain mappings, missing numbers as nan."""
     return [{str(k): v for k, v in row.items()} for row in groups.to_dict("records")]

@@ -27,7 +27,7 @@ PICTURES = ("png", "svg", "pdf")
 
 @dataclass(frozen=True)
 class Report:
-    """What was made.
+    """The report that was made.
 
     Attributes:
         text: the tables as Markdown, for the terminal.

@@ -12,7 +12,7 @@ from bench.errors import UsageError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A name to write a file under; the file gets its own name at the end, or is deleted."""
+    """Yield a name to write a file under; the file gets its own name at the end, or is deleted."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield part
@@ -23,7 +23,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def appearing(out: Path, name: str) -> Iterator[Path]:
-    """A folder to write into; its files get their place together at the end, or not at all."""
+    """Yield a folder to write into; its files get their place together at the end, or not at all."""
     is_new = [p for p in (out, *out.parents) if not p.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,7 @@ class PhaseStore:
             yield time.perf_counter() - started
 
     def size(self) -> int:
-        """Bytes of all finished phases."""
+        """Count the bytes of all finished phases."""
         return sum(f.stat().st_size for f in self.folder.glob("*.safetensors"))
 
     def evict(self, cap_bytes: int, may_go: set[str]) -> int:

@@ -27,7 +27,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -48,7 +48,7 @@ class TrialFolder:
         return self.path.name
 
     def status(self) -> Status:
-        """What stands there, without reading it."""
+        """Return the status by the files that are there, without reading them."""
         if (self.path / "result.json").exists():
             return "finished"
         if (self.path / "error.json").exists():
@@ -85,7 +85,7 @@ class TrialFolder:
         return path
 
     def error(self) -> dict[str, Any]:
-        """What stopped a failed trial: `error`, a sentence, and `traceback`."""
+        """Return what stopped a failed trial: `error`, a sentence, and `traceback`."""
         try:
             error: dict[str, Any] = json.loads((self.path / "error.json").read_text("utf-8"))
             return {"error": str(error["error"]), "traceback": str(error.get("traceback", ""))}
@@ -93,7 +93,7 @@ class TrialFolder:
             return {"error": "its error.json is missing or unreadable", "traceback": ""}
 
     def cost(self) -> dict[str, Any]:
-        """What varies between machines; empty where it was not kept."""
+        """Return the costs that vary between machines; empty where they were not kept."""
         try:
             cost: dict[str, Any] = json.loads((self.path / "cost.json").read_text("utf-8"))
             return cost
@@ -128,7 +128,7 @@ class Results:
         return TrialFolder(self.folder / "trials" / trial_id)
 
     def trials(self) -> Iterator[TrialFolder]:
-        """Every trial folder there is, planned or merged in by copying, by id."""
+        """Yield every trial folder there is, planned or merged in by copying, by id."""
         for path in sorted((self.folder / "trials").glob("[0-9a-f]*")):
             if path.is_dir():
                 yield TrialFolder(path)

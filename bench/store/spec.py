@@ -69,7 +69,7 @@ class TrialSpec:
 
     @property
     def label(self) -> str:
-        """How a trial is called in progress lines."""
+        """The name of a trial in progress lines."""
         options = ",".join(f"{k}={v}" for k, v in sorted(self.options.items()))
         method = f"{self.method}[{options}]" if options else self.method
         target = f" {self.target:g}x" if self.target is not None else ""
@@ -83,7 +83,7 @@ class TrialSpec:
 
 
 def _default(f: "dataclasses.Field[Any]") -> Any:
-    """A field's default; MISSING, which equals no value, where it has none."""
+    """Return a field's default; MISSING, which equals no value, where it has none."""
     return f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
 
 

@@ -1,4 +1,4 @@
-"""What a process needs to run trials: where results go, names, machine, data, fresh networks."""
+"""The context of a process that runs trials: results, plug-ins, machine and data."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,8 @@ from bench.sweep.machine import Machine
 
 
 @dataclass
-class Bench:
-    """What a process needs to run trials: where results go, names, machine, data."""
+class SweepContext:
+    """The context of a process that runs trials: results, plug-ins, machine and data."""
 
     results: Results
     registry: Registry

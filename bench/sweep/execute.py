@@ -19,7 +19,7 @@ from bench.plan.options import method_of, recipe_from
 from bench.store.atomic import whole_file
 from bench.store.results import file_digest, sealed, write_json
 from bench.store.spec import SCHEMA, TrialSpec
-from bench.sweep.context import Bench
+from bench.sweep.context import SweepContext
 from bench.sweep.inputs import trial_of
 from bench.sweep.machine import Machine
 from bench.training.method import Control
@@ -27,7 +27,7 @@ from bench.training.trial import TrialOutcome, close
 
 
 def execute(
-    bench: Bench,
+    context: SweepContext,
     spec: TrialSpec,
     notify: Callable[[int, int], None],
     replace: bool = False,
@@ -43,18 +43,18 @@ def execute(
     Raises:
         Exception: whatever stopped the trial, after `error.json` was written.
     """
-    folder = bench.results.trial(spec.id)
-    locks = bench.results.folder / "locks"
+    folder = context.results.trial(spec.id)
+    locks = context.results.folder / "locks"
     locks.mkdir(exist_ok=True)
     with FileLock(locks / f"{spec.id}.lock"):  # two runs may share a results folder
-        record, _ = bench.results.finished(spec.id)
+        record, _ = context.results.finished(spec.id)
         if record is not None and not replace:
             return record
         if record is not None:
-            bench.results.set_aside(folder, "superseded")
+            context.results.set_aside(folder, "superseded")
         folder.path.mkdir(parents=True, exist_ok=True)
         try:
-            return _run(bench, spec, folder.path, notify)
+            return _run(context, spec, folder.path, notify)
         except Exception as error:
             is_ours = isinstance(error, BenchError)
             shown = str(error) if is_ours else f"{type(error).__name__}: {error}"
@@ -64,32 +64,37 @@ def execute(
 
 
 def _run(
-    bench: Bench, spec: TrialSpec, folder: Path, notify: Callable[[int, int], None]
+    context: SweepContext, spec: TrialSpec, folder: Path, notify: Callable[[int, int], None]
 ) -> dict[str, Any]:
     started = time.perf_counter()
     (folder / "error.json").unlink(missing_ok=True)
-    write_json(folder / "spec.json", _spec_record(bench, spec))
-    write_json(folder / "env.json", bench.machine.record(bench.flags))
-    method = method_of(bench.registry, spec.method, spec.options)
-    running, parts = trial_of(bench, spec, notify)
+    write_json(folder / "spec.json", _spec_record(context, spec))
+    write_json(folder / "env.json", context.machine.record(context.flags))
+    method = method_of(context.registry, spec.method, spec.options)
+    running, parts = trial_of(context, spec, notify)
     method.prune(running)
     trial = close(running)
-    record = sealed(_result(bench, spec, folder, trial, parts, method.control()))
+    record = sealed(_result(context, spec, folder, trial, parts, method.control()))
     _write_log(folder, trial.events)
     seconds = time.perf_counter() - started
-    write_json(folder / "cost.json", _machine_cost(trial, bench.machine, seconds))
+    write_json(folder / "cost.json", _machine_cost(trial, context.machine, seconds))
     write_json(folder / "result.json", record)
     return record
 
 
 def _result(
-    bench: Bench, spec: TrialSpec, folder: Path, trial: TrialOutcome, parts: Parts, control: Control
+    context: SweepContext,
+    spec: TrialSpec,
+    folder: Path,
+    trial: TrialOutcome,
+    parts: Parts,
+    control: Control,
 ) -> dict[str, Any]:
     """Write what the trial ended with, and return the record of it: all that is the same on a rerun."""
     network, layout = trial.model, trial.layout
     rounds = trial.rounds if control.follows_rounds else trial.rounds[-1:]
     write_state(folder, trial)
-    shape = input_shape(bench.registry, spec.model, parts.dataset)
+    shape = input_shape(context.registry, spec.model, parts.dataset)
     of_files = through_files(folder, trial, spec)
     left = removed(network, layout, trial.masks.touched, shape)
     figures = measured(folder, left, trial, parts)
@@ -146,9 +151,9 @@ def _write_log(folder: Path, events: list[dict[str, Any]]) -> None:
         part.write_text(lines, encoding="utf-8")
 
 
-def _spec_record(bench: Bench, spec: TrialSpec) -> dict[str, Any]:
+def _spec_record(context: SweepContext, spec: TrialSpec) -> dict[str, Any]:
     """Return the resolved specification and the hashes of the code it is run with."""
-    registry = bench.registry
+    registry = context.registry
     method = method_of(registry, spec.method, spec.options)
     return {
         "spec": spec.as_json(),

@@ -41,7 +41,7 @@ class ExportFailed(BenchError):
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The files that were written.
 
     Attributes:
         largest_difference: over all logits of random inputs, against the masked network.
@@ -69,7 +69,7 @@ def export(trial: Rebuilt, form: Form, out: Path) -> Exported:
     masked = trial.network.to(**plain).eval()
     smaller = trial.smaller().to(**plain).eval()
     why_whole = trial.not_compacted or (trial.layout.why_no_sites if smaller is masked else "")
-    what = _Job(trial, masked, smaller, why_whole)
+    what = _Export(trial, masked, smaller, why_whole)
     with appearing(out, trial.spec.id) as part:
         (_write_torch if form == "torch" else _write_onnx)(what, part)
         _write_widths(what, part)
@@ -81,7 +81,7 @@ def export(trial: Rebuilt, form: Form, out: Path) -> Exported:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Export:
     """A trial with its network as it was measured, and as it is written."""
 
     trial: Rebuilt
@@ -93,7 +93,7 @@ class _Job:
 # -- forms -----------------------------------------------------------------------------------
 
 
-def _write_torch(job: _Job, folder: Path) -> None:
+def _write_torch(job: _Export, folder: Path) -> None:
     with _refusing(job, "torch.export"):
         program = _program(job.smaller, torch.zeros(2, *job.trial.shape))
         torch.export.save(program, folder / "network.pt2")
@@ -115,7 +115,7 @@ def _reload_torch(folder: Path) -> Run:
     return torch.export.load(folder / "network.pt2").module()
 
 
-def _write_onnx(job: _Job, folder: Path) -> None:
+def _write_onnx(job: _Export, folder: Path) -> None:
     need_onnx()
     size = sum(t.numel() * t.element_size() for t in _state(job.smaller).values())
     with _refusing(job, "ONNX"):
@@ -159,7 +159,7 @@ def need_onnx() -> None:
 
 
 @contextmanager
-def _refusing(job: _Job, form: str) -> Iterator[None]:
+def _refusing(job: _Export, form: str) -> Iterator[None]:
     """Tell in one sentence what stopped a form's exporter, which speaks of its own insides."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # a failed attempt is logged at length
@@ -189,7 +189,7 @@ _OUTPUTS = {
 }
 
 
-def _write_widths(job: _Job, folder: Path) -> None:
+def _write_widths(job: _Export, folder: Path) -> None:
     """Say what a user needs to feed the network, and how wide its layers are."""
     modules = dict(job.smaller.named_modules())
     layers = {}
@@ -228,7 +228,7 @@ def _write_widths(job: _Job, folder: Path) -> None:
     (folder / "widths.json").write_text(text, encoding="utf-8")
 
 
-def _checked(job: _Job, again: Run) -> float:
+def _checked(job: _Export, again: Run) -> float:
     """Compare the file, loaded again, with the networks it was made of; return the difference.
 
     Raises:

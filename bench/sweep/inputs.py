@@ -14,7 +14,7 @@ from bench.plan.options import recipe_from
 from bench.store import source_hash
 from bench.store.phase_cache import PhaseStore
 from bench.store.spec import TrialSpec
-from bench.sweep.context import Bench
+from bench.sweep.context import SweepContext
 from bench.training import pretrained
 from bench.training.contract import Reference
 from bench.training.network import about
@@ -24,19 +24,19 @@ from bench.training.trial import RunningTrial
 
 
 def trial_of(
-    bench: Bench, spec: TrialSpec, notify: Callable[[int, int], None]
+    context: SweepContext, spec: TrialSpec, notify: Callable[[int, int], None]
 ) -> tuple[RunningTrial, Parts]:
     """Build what a method is given at its start, and the parts of its data set."""
-    maker = bench.registry.model(spec.model)
-    parts = bench.parts(spec.dataset, spec.budget, about(maker).input_size, spec.seed)
-    network, layout = build(bench.registry, spec.model, parts.dataset, spec.seed, spec.coupling)
-    weights = _weights(bench, spec, network, layout)
-    network.to(bench.machine.device)
-    return RunningTrial(network, layout, _inputs(bench, spec, parts, weights, notify)), parts
+    maker = context.registry.model(spec.model)
+    parts = context.parts(spec.dataset, spec.budget, about(maker).input_size, spec.seed)
+    network, layout = build(context.registry, spec.model, parts.dataset, spec.seed, spec.coupling)
+    weights = _weights(context, spec, network, layout)
+    network.to(context.machine.device)
+    return RunningTrial(network, layout, _inputs(context, spec, parts, weights, notify)), parts
 
 
 def _inputs(
-    bench: Bench,
+    context: SweepContext,
     spec: TrialSpec,
     parts: Parts,
     weights: FittedWeights | None,
@@ -44,14 +44,14 @@ def _inputs(
 ) -> TrialInputs:
     recipe = recipe_from(spec.recipe)
     environment = {
-        **bench.machine.facts(),
+        **context.machine.facts(),
         "seed": spec.seed,
         "recipe": asdict(recipe),
         "train": parts.train.digest,
         "validation": parts.validation.digest,
         "core": source_hash.of_core(),
         # The forward pass is code: two networks may share every tensor.
-        "model": [spec.model, bench.registry.source_of("models", spec.model)],
+        "model": [spec.model, context.registry.source_of("models", spec.model)],
     }
     return TrialInputs(
         recipe=recipe,
@@ -59,31 +59,31 @@ def _inputs(
         target=spec.target,
         train=parts.train,
         validation=parts.validation,
-        store=PhaseStore(bench.results.folder / "phases"),
+        store=PhaseStore(context.results.folder / "phases"),
         environment=environment,
-        checkpoint_seconds=bench.checkpoint_seconds,
-        reference=_reference(bench, spec),
+        checkpoint_seconds=context.checkpoint_seconds,
+        reference=_reference(context, spec),
         weights=weights,
         notify=notify,
     )
 
 
 def _weights(
-    bench: Bench, spec: TrialSpec, network: nn.Module, layout: Layout
+    context: SweepContext, spec: TrialSpec, network: nn.Module, layout: Layout
 ) -> FittedWeights | None:
-    """The weights that the trial's network starts from, if they were given."""
+    """Return the weights that the trial's network starts from, if they were given."""
     if spec.weights is None:
         return None
-    file = bench.weights_file if pretrained.is_of_a_file(spec.weights) else None
+    file = context.weights_file if pretrained.is_of_a_file(spec.weights) else None
     if file is None and pretrained.is_of_a_file(spec.weights):
         raise TrialFailed(f"its weights ({spec.weights}) are not given; add --weights FILE")
-    published = about(bench.registry.model(spec.model)).weights
+    published = about(context.registry.model(spec.model)).weights
     tensors = pretrained.load(spec.model, spec.weights, file, published)
     what = f"the weights {spec.weights} do not fit {spec.model}"
     return pretrained.fitted(tensors, network, layout, what)
 
 
-def _reference(bench: Bench, spec: TrialSpec) -> Reference | None:
+def _reference(context: SweepContext, spec: TrialSpec) -> Reference | None:
     """Read the trial that a control follows.
 
     Raises:
@@ -92,12 +92,12 @@ def _reference(bench: Bench, spec: TrialSpec) -> Reference | None:
     if not spec.depends_on:
         return None
     followed = spec.depends_on[0]
-    record, wrong = bench.results.finished(followed)
+    record, wrong = context.results.finished(followed)
     if record is None:
         raise TrialFailed(wrong or f"it is a control of trial {followed}, which did not finish")
     control = record["control"]
     try:
-        masks = bench.results.trial(followed).file("masks.safetensors", record)
+        masks = context.results.trial(followed).file("masks.safetensors", record)
     except UsageError as error:
         raise TrialFailed(str(error)) from error
     return Reference(

@@ -84,7 +84,7 @@ def _times(
 def _of_zeros(
     trial: Rebuilt, dense: nn.Module, smaller: nn.Module, machine: Machine, effort: latency.Effort
 ) -> dict[str, Any]:
-    """What zeros inside layers gain: nothing on dense kernels; on sparse ones, as measured."""
+    """Return the gain of zeros inside layers: nothing on dense kernels; on sparse ones, as measured."""
     found: dict[str, Any] = {"note": "dense kernels gain nothing from zeros inside a layer"}
     sparse = with_sparse_linear(smaller) if machine.device.type == "cpu" else None
     if sparse is not None:
@@ -94,7 +94,7 @@ def _of_zeros(
 
 
 def _architecture(trial: Rebuilt, smaller: nn.Module) -> str:
-    """What decides how long a network takes: its operations and their sizes, not its weights."""
+    """Return a hash of what decides a network's latency: operations and sizes, not weights."""
     shapes = {name: list(p.shape) for name, p in smaller.state_dict().items()}
     zeros = {name: int(m.sum()) for name, m in trial.masks.items() if name in trial.layout.weights}
     text = json.dumps([trial.spec.model, trial.shape, shapes, zeros], sort_keys=True)

@@ -19,10 +19,10 @@ from bench.plan.registry import Registry
 from bench.store import source_hash
 from bench.store.results import Results
 from bench.store.spec import TrialSpec
-from bench.sweep.context import Bench
+from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
 from bench.sweep.machine import Machine, device_named
-from bench.sweep.pending import Todo
+from bench.sweep.pending import Pending
 from bench.sweep.progress import Event, Reporter
 
 Send = Callable[[Event], None]
@@ -31,7 +31,7 @@ Assignment = tuple[TrialSpec, bool]  # and whether its finished record is to be 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker process needs to set itself up; plain values that travel."""
+    """The configuration of a worker process: plain values that can be sent to it."""
 
     out: Path
     data_root: Path
@@ -43,11 +43,11 @@ class WorkerConfig:
     resident_gb: float = 4.0
     weights_file: Path | None = None
 
-    def bench(self) -> Bench:
+    def context(self) -> SweepContext:
         machine = Machine(device_named(self.device), self.threads)
         machine.prepare()
         source_hash.of_core()  # now: a file edited during the run must not count as what runs
-        return Bench(
+        return SweepContext(
             Results(self.out), Registry(self.plugins), machine, self.data_root,
             list(self.flags), self.checkpoint_seconds, round(self.resident_gb * 2**30),
             self.weights_file,
@@ -55,50 +55,52 @@ class WorkerConfig:
 
 
 @dataclass
-class Outcome:
-    """How a sweep ended: ids by what became of them."""
+class SweepOutcome:
+    """The outcome of a sweep: the ids of finished and of failed trials."""
 
     finished: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 
-def sweep(plan: Plan, todo: Todo, config: WorkerConfig, jobs: int, reporter: Reporter) -> Outcome:
+def sweep(
+    plan: Plan, pending: Pending, config: WorkerConfig, jobs: int, reporter: Reporter
+) -> SweepOutcome:
     """Run what is left.
 
     Args:
         plan: all trials by id.
-        todo: the chains to run; `after` refers to their places in its list.
+        pending: the chains to run; `after` refers to their places in its list.
         config: for each worker.
         jobs: number of worker processes; 1 runs in this process.
         reporter: is told of every event.
     """
-    outcome = Outcome(finished=list(todo.finished), failed=list(todo.failed))
+    outcome = SweepOutcome(finished=list(pending.finished), failed=list(pending.failed))
 
     def hear(event: Event) -> None:
         if event.kind in ("finished", "failed"):
             getattr(outcome, event.kind).append(event.trial)
         reporter.event(event)
 
-    reporter.begin(todo.trials, len(todo.finished), len(todo.failed))
+    reporter.begin(pending.trials, len(pending.finished), len(pending.failed))
     try:
         if jobs == 1:
-            _run_here(plan, todo, config, hear)
+            _run_here(plan, pending, config, hear)
         else:
-            _run_in_workers(plan, todo, config, jobs, hear)
+            _run_in_workers(plan, pending, config, jobs, hear)
     finally:
         reporter.end()
     return outcome
 
 
-def _run_here(plan: Plan, todo: Todo, config: WorkerConfig, hear: Send) -> None:
-    bench = config.bench()
-    for chain in todo.chains:
-        _run_chain(bench, _assignments(plan, todo, chain), 1, hear)
+def _run_here(plan: Plan, pending: Pending, config: WorkerConfig, hear: Send) -> None:
+    context = config.context()
+    for chain in pending.chains:
+        _run_chain(context, _assignments(plan, pending, chain), 1, hear)
 
 
-def _assignments(plan: Plan, todo: Todo, chain: Chain) -> list[Assignment]:
-    """A chain's trials, and whether a finished record of theirs is to be replaced."""
-    return [(plan.trials[i], i in todo.stale) for i in chain.trials]
+def _assignments(plan: Plan, pending: Pending, chain: Chain) -> list[Assignment]:
+    """Return a chain's trials, each with whether a finished record of it is to be replaced."""
+    return [(plan.trials[i], i in pending.stale) for i in chain.trials]
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,14 @@ class _EventSender:
         self("epoch", done=done, of=of)
 
 
-def _run_chain(bench: Bench, jobs: list[Assignment], worker: int, send: Send) -> None:
+def _run_chain(context: SweepContext, jobs: list[Assignment], worker: int, send: Send) -> None:
     """Run trials in turn; one that fails is recorded and the next one goes on."""
     for spec, replace in jobs:
         started = time.perf_counter()
         send_event = _EventSender(spec, worker, send)
         send_event("started")
         try:
-            record = execute(bench, spec, send_event.epoch, replace)
+            record = execute(context, spec, send_event.epoch, replace)
         except Exception as error:
             shown = str(error) if isinstance(error, BenchError) else repr(error)
             send_event("failed", error=shown, seconds=time.perf_counter() - started)
@@ -138,7 +140,9 @@ def _run_chain(bench: Bench, jobs: list[Assignment], worker: int, send: Send) ->
 # -- worker processes ----------------------------------------------------------------------------
 
 
-def _run_in_workers(plan: Plan, todo: Todo, config: WorkerConfig, jobs: int, hear: Send) -> None:
+def _run_in_workers(
+    plan: Plan, pending: Pending, config: WorkerConfig, jobs: int, hear: Send
+) -> None:
     context = multiprocessing.get_context("spawn")
     events = context.Queue()
     numbers = context.Queue()
@@ -150,7 +154,7 @@ def _run_in_workers(plan: Plan, todo: Todo, config: WorkerConfig, jobs: int, hea
         jobs, mp_context=context, initializer=_set_up, initargs=(config, events, numbers)
     )
     try:
-        _feed(pool, plan, todo)
+        _feed(pool, plan, pending)
         pool.shutdown()
         events.put(None)
         listener.join(timeout=10)
@@ -167,15 +171,15 @@ def _run_in_workers(plan: Plan, todo: Todo, config: WorkerConfig, jobs: int, hea
         raise
 
 
-def _feed(pool: ProcessPoolExecutor, plan: Plan, todo: Todo) -> None:
+def _feed(pool: ProcessPoolExecutor, plan: Plan, pending: Pending) -> None:
     """Hand out chains in order, each as soon as the chains it follows are done."""
-    waiting = list(range(len(todo.chains)))
+    waiting = list(range(len(pending.chains)))
     running: dict[Future[None], int] = {}
     done: set[int] = set()
     while waiting or running:
-        for index in _ready(todo, waiting, done):
+        for index in _ready(pending, waiting, done):
             waiting.remove(index)
-            jobs = _assignments(plan, todo, todo.chains[index])
+            jobs = _assignments(plan, pending, pending.chains[index])
             if jobs:
                 running[pool.submit(_work, jobs)] = index
             else:
@@ -187,8 +191,8 @@ def _feed(pool: ProcessPoolExecutor, plan: Plan, todo: Todo) -> None:
                 done.add(running.pop(future))
 
 
-def _ready(todo: Todo, waiting: list[int], done: set[int]) -> Iterator[int]:
-    return (i for i in list(waiting) if done.issuperset(todo.chains[i].after))
+def _ready(pending: Pending, waiting: list[int], done: set[int]) -> Iterator[int]:
+    return (i for i in list(waiting) if done.issuperset(pending.chains[i].after))
 
 
 def _listen(events: Any, hear: Send) -> None:
@@ -198,7 +202,7 @@ def _listen(events: Any, hear: Send) -> None:
 
 @dataclass
 class _Worker:
-    bench: Bench
+    context: SweepContext
     number: int
     events: Any
 
@@ -211,12 +215,12 @@ def _set_up(config: WorkerConfig, events: Any, numbers: Any) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    _worker = _Worker(config.bench(), numbers.get(), events)
+    _worker = _Worker(config.context(), numbers.get(), events)
 
 
 def _work(jobs: list[Assignment]) -> None:
     assert _worker is not None
-    _run_chain(_worker.bench, jobs, _worker.number, _worker.events.put)
+    _run_chain(_worker.context, jobs, _worker.number, _worker.events.put)
 
 
 def jobs_of(given: str, chains: int, threads: int, device: str) -> int:

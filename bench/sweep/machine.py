@@ -74,7 +74,7 @@ class Machine:
         return "highest" if self.device.type == "cuda" else matmul_precision()
 
     def facts(self) -> dict[str, Any]:
-        """What decides a phase's bits."""
+        """Return the facts that decide a phase's bits."""
         return {
             "device": self.device.type,
             "threads": self.threads,
@@ -94,7 +94,7 @@ class Machine:
         return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes
 
     def record(self, flags: list[str]) -> dict[str, Any]:
-        """What `env.json` holds."""
+        """Return the content of `env.json`."""
         name = platform.processor() or platform.machine()
         if self.device.type == "cuda":
             name = torch.cuda.get_device_name(self.device)
@@ -118,7 +118,7 @@ def _version(package: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """The commit of the harness's own checkout; None when it is installed from a wheel."""
+    """Return the commit of the harness's own checkout; None when it is installed from a wheel."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

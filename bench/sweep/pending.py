@@ -1,4 +1,4 @@
-"""What of a plan is left: finished trials are skipped, failed ones wait, changed ones are named."""
+"""The pending trials of a plan: finished ones are skipped, failed ones wait, changed ones are named."""
 
 import json
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ from bench.store.spec import TrialSpec
 
 
 @dataclass
-class Todo:
-    """What of a plan is left.
+class Pending:
+    """The trials of a plan that are still to be run.
 
     Attributes:
         stale: finished trials that are to be run again.
@@ -29,33 +29,33 @@ class Todo:
         return sum(len(chain.trials) for chain in self.chains)
 
 
-def what_is_left(
+def find_pending(
     plan: Plan, results: Results, registry: Registry, retry_failed: bool, rerun_changed: bool
-) -> Todo:
-    """Look at every trial's folder: finished ones are skipped, failed ones wait."""
-    todo = Todo([])
+) -> Pending:
+    """Return the trials that are still to be run: finished ones are skipped, failed ones wait."""
+    pending = Pending([])
     changed = _Changed(results, registry)
     for chain in plan.chains:
         left = []
         for trial_id in chain.trials:
             record, problem = results.finished(trial_id)
             if problem:
-                todo.warnings.append(problem)
+                pending.warnings.append(problem)
             spec = plan.trials[trial_id]
             # A control follows what its trial kept: with the one, the other is stale.
             if record is not None and changed(spec) and rerun_changed:
-                todo.stale.add(trial_id)
-            if rerun_changed and todo.stale.intersection(spec.depends_on):
-                todo.stale.add(trial_id)
-            if record is not None and trial_id not in todo.stale:
-                todo.finished.append(trial_id)
+                pending.stale.add(trial_id)
+            if rerun_changed and pending.stale.intersection(spec.depends_on):
+                pending.stale.add(trial_id)
+            if record is not None and trial_id not in pending.stale:
+                pending.finished.append(trial_id)
             elif results.trial(trial_id).status() == "failed" and not retry_failed:
-                todo.failed.append(trial_id)
+                pending.failed.append(trial_id)
             else:
                 left.append(trial_id)
-        todo.chains.append(Chain(tuple(left), chain.after))
-    todo.warnings += changed.sentences(rerun_changed)
-    return todo
+        pending.chains.append(Chain(tuple(left), chain.after))
+    pending.warnings += changed.sentences(rerun_changed)
+    return pending
 
 
 class _Changed:

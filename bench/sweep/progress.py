@@ -1,4 +1,4 @@
-"""What a running sweep tells: a live display on a terminal, one line per event elsewhere."""
+"""Progress of a running sweep: a live display on a terminal, one line per event elsewhere."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def reporter(style: str, json_lines: bool) -> Reporter:
         return Silent()
     console = Console(stderr=True)
     live = style == "live" or (style == "auto" and console.is_terminal and not console.no_color)
-    return Live(console) if live else Plain(sys.stderr)
+    return LiveDisplay(console) if live else Plain(sys.stderr)
 
 
 class Silent:
@@ -115,7 +115,7 @@ class Plain:
     def end(self) -> None: ...
 
 
-class Live:
+class LiveDisplay:
     """A bar for the sweep and a line for what each worker is doing."""
 
     def __init__(self, console: Console) -> None:

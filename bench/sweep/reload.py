@@ -38,7 +38,7 @@ class Rebuilt:
     not_compacted: str = ""
 
     def smaller(self) -> nn.Module:
-        """The network without its dead units; the masked one where none could be cut out of it."""
+        """Return the network without its dead units; the masked one where none could be cut out of it."""
         if self.layout.graph is None or not self.masks or self.not_compacted:
             return self.network
         return compact(self.network, self.layout, self.masks)

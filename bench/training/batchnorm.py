@@ -12,7 +12,7 @@ BATCHES = 50
 
 
 def has_norms(model: nn.Module) -> bool:
-    """Whether any layer keeps running statistics."""
+    """Return True where any layer keeps running statistics."""
     return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in model.modules())
 
 

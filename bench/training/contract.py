@@ -48,7 +48,7 @@ class Reference:
 
 
 class Callback:
-    """What a method does inside a training; override what is needed.
+    """The hooks of a method into a training; override what is needed.
 
     A subclass is a dataclass: its fields are its identity and its saved state. Fields are numbers,
     strings, booleans, None, tuples of these, tensors or generators. They are part of the phase's key

@@ -40,7 +40,7 @@ class Training:
         trial: "Trial",
     ) -> None:
         self.arguments, self.model, self.layout, self.masks = arguments, model, layout, masks
-        self.part = part.in_layout(layout.has_convolutions)
+        self.part = part.in_memory_format(layout.has_convolutions)
         self.counts_hits = part.task == CLASSIFICATION
         self.augment = Augment.parse(arguments.recipe.augment)
         self.callback, self.trial = callback, trial
@@ -60,7 +60,7 @@ class Training:
     # -- saving and resuming -----------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that decides how the training goes on."""
+        """Return every tensor that decides how the training goes on."""
         tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
         tensors |= {f"mask/{k}": v for k, v in self.masks.touched.items()}
         for name, parameter in self.model.named_parameters():
@@ -240,7 +240,7 @@ class Training:
                 )
 
     def masks_moved(self) -> bool:
-        """Whether the masks differ from those at entry, also after a resume."""
+        """Return True where the masks differ from those at entry, also after a resume."""
         return not same(self.masks.touched, self.masks_at_entry)
 
     def _optimizer(self) -> torch.optim.Optimizer:

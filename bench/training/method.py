@@ -1,4 +1,4 @@
-"""What a pruning method is to the harness, and the base class of those that are only a score."""
+"""The base classes of pruning methods: those with a training of their own, and scores."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ Level = Literal["unit", "weight", "any", "none"]
 
 @dataclass(frozen=True)
 class Fixture:
-    """What a method is to be run on.
+    """The network and data that a method is to be run on.
 
     Attributes:
         classes: of the data set; the number of targets of a regression.
@@ -36,7 +36,7 @@ class Fixture:
 
 @dataclass(frozen=True)
 class Control:
-    """How a control copies a method.
+    """The way in which a control copies a method.
 
     Attributes:
         start: where the method's pruning begins.
@@ -89,7 +89,7 @@ class Method(ABC):
         return self.rate
 
     def takes_weights(self) -> bool:
-        """Whether a pretrained network is of use to it: it calls `trial.pretrained`."""
+        """Return True where a pretrained network is of use to it: it calls `trial.pretrained`."""
         return False
 
     def impossible(self, on: Fixture) -> str:

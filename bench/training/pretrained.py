@@ -63,7 +63,7 @@ def identity_of(model: str, given: str, published: PublishedWeights | None = Non
 
 
 def is_of_a_file(identity: str) -> bool:
-    """Whether an identity stands for a file's content, not for published weights."""
+    """Return True where an identity stands for a file's content, not for published weights."""
     return identity.startswith(_OF_A_FILE)
 
 

@@ -17,7 +17,7 @@ SMOKE_EPOCHS = 2
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one training goes. The defaults suit LeNet-300-100; each network states its own.
+    """The recipe of one training. The defaults suit LeNet-300-100; each network states its own.
 
     Attributes:
         lr: learning rate at the start of the schedule.

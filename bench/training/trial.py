@@ -175,7 +175,7 @@ class RunningTrial(Trial):
         return Evaluation(**self.once(_validation))
 
     def score_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        part = self._inputs.train.in_layout(self.layout.has_convolutions)
+        part = self._inputs.train.in_memory_format(self.layout.has_convolutions)
         yield from part.batches(256)
 
     def activations(self, x: Tensor) -> dict[str, Tensor]:
@@ -396,7 +396,7 @@ def _call_pure(trial: RunningTrial, fn: Callable[..., T], args: tuple[Any, ...])
 
 def _validation(trial: RunningTrial) -> dict[str, Any]:
     """Return the fields of an `Evaluation` on the validation images."""
-    part = trial._inputs.validation.in_layout(trial.layout.has_convolutions)
+    part = trial._inputs.validation.in_memory_format(trial.layout.has_convolutions)
     return asdict(evaluate(trial.model, part))
 
 
@@ -409,14 +409,14 @@ def validated_with(trial: Trial, weights: Mapping[str, Tensor]) -> Evaluation:
         weights: by parameter name; all others are the network's own.
     """
     assert isinstance(trial, RunningTrial)
-    part = trial._inputs.validation.in_layout(trial.layout.has_convolutions)
+    part = trial._inputs.validation.in_memory_format(trial.layout.has_convolutions)
     return part.task.evaluate(*outputs_of(trial.model, part, weights=weights))
 
 
 def _own_statistics(trial: RunningTrial) -> dict[str, Tensor]:
     """Return BatchNorm statistics under the masks in force; leave the network as it was."""
     inputs, model = trial._inputs, trial.model
-    part = inputs.train.in_layout(trial.layout.has_convolutions)
+    part = inputs.train.in_memory_format(trial.layout.has_convolutions)
     stored = model.state_dict().keys()
     before = {name: b.clone() for name, b in model.named_buffers() if name in stored}
     batchnorm.estimate(model, part, inputs.recipe.batch_size, inputs.seed)

@@ -135,7 +135,7 @@ def test_predictions_are_those_of_the_decoded_file(made: Path, model: str) -> No
     predictions = load_file(folder / "predictions.safetensors")
     for name, images in (("test", split.test), ("validation", split.validation)):
         part = Part.of(images, dataset, None, torch.device("cpu"))
-        outputs, labels = outputs_of(network, part.in_layout(layout.has_convolutions))
+        outputs, labels = outputs_of(network, part.in_memory_format(layout.has_convolutions))
         assert torch.allclose(predictions[name].float(), outputs, rtol=2e-3, atol=2e-3)
         if name == "test":
             top1 = 100 * float((outputs.argmax(1) == labels).double().mean())

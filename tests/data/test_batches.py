@@ -216,7 +216,7 @@ def colour_images(n: int = 11) -> Images:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_a_batch_is_the_pixels_normalised_per_channel(channels_last: bool) -> None:
     images = colour_images()
-    part = Part.of(images, Colour(), None, CPU).in_layout(channels_last)
+    part = Part.of(images, Colour(), None, CPU).in_memory_format(channels_last)
     index = torch.tensor([7, 0, 7, 10])
     x, y = part.batch(index)
     for row, i in enumerate(index.tolist()):
@@ -271,7 +271,7 @@ def test_a_digest_tells_pixels_labels_normalisation_and_layout_apart() -> None:
         Part.of(Images(images.x, other_label), Colour(), None, CPU),
         Part.of(images, Other(), None, CPU),
         Part.of(images, Colour(), 12, CPU),
-        Part.of(images, Colour(), None, CPU).in_layout(True),
+        Part.of(images, Colour(), None, CPU).in_memory_format(True),
     ]
     assert len({part.digest for part in parts}) == len(parts)
     assert Part.of(colour_images(), Colour(), None, CPU).digest == parts[0].digest

@@ -73,7 +73,7 @@ def test_resident_and_streamed_batches_are_the_same_bit_for_bit(
 ) -> None:  # fmt: skip
     images = files if from_files else random_images(22)
     resident, streamed = (
-        part_of(images, how, size=side).in_layout(channels_last) for how in (False, True)
+        part_of(images, how, size=side).in_memory_format(channels_last) for how in (False, True)
     )
     assert isinstance(resident.source, Resident) and isinstance(streamed.source, Streamed)
     assert resident.digest == streamed.digest

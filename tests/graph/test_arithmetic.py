@@ -8,7 +8,7 @@ import torch
 from removal_checks import both, drawn, error, lively, masked_copy, silenced_copy
 from torch import Tensor, nn
 
-from bench.graph.cut import CannotCompact, compact
+from bench.graph.cut import CannotCut, compact
 from bench.graph.trace import layout_of
 
 EXACT = 1e-12
@@ -156,7 +156,7 @@ def test_a_number_from_a_branch_that_is_gone_is_refused_by_name() -> None:
     masks = {"fc2.weight": torch.ones(3, 4 * 36, dtype=torch.bool)}
     masks["first.weight"] = torch.zeros(6, 1, 3, 3, dtype=torch.bool)
     masked = masked_copy(model, layout, masks)
-    with pytest.raises(CannotCompact, match="'size' is needed"):
+    with pytest.raises(CannotCut, match="'size' is needed"):
         compact(masked, layout, masks)
 
 

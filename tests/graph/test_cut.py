@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.graph.count import count, count_effective
-from bench.graph.cut import CannotCompact, compact
+from bench.graph.cut import CannotCut, compact
 from bench.graph.structure import Coupling, Layout
 from bench.graph.trace import layout_of
 from bench.models.resnet import resnet_18
@@ -216,7 +216,7 @@ def test_drawn_networks_are_exact_and_as_large_as_counted(
     )
     try:
         smaller = compact(masked, layout, masks)
-    except CannotCompact:  # one side of a split without any unit: see the test of refusals
+    except CannotCut:  # one side of a split without any unit: see the test of refusals
         assume(whole)
         raise
     assert error(smaller, masked, x) <= EXACT
@@ -396,7 +396,7 @@ def test_a_network_that_was_not_traced_is_refused_with_the_reason() -> None:
 
     model = Branching()
     layout = layout_of(model, torch.zeros(1, 1, 8, 8))
-    with pytest.raises(CannotCompact, match="cannot be traced"):
+    with pytest.raises(CannotCut, match="cannot be traced"):
         compact(model, layout, {})
 
 
@@ -464,7 +464,7 @@ def test_what_depends_on_the_distance_to_the_border_is_refused_not_lost() -> Non
     layout = layout_of(model, x[:1])
     masks = {"a.0": torch.zeros(3, dtype=torch.bool)}
     masked = masked_copy(model, layout, masks)
-    with pytest.raises(CannotCompact, match="not the same everywhere"):
+    with pytest.raises(CannotCut, match="not the same everywhere"):
         compact(masked, layout, masks)
 
 

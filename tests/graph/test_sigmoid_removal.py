@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.graph.count import count_effective, live_units
-from bench.graph.cut import CannotCompact, compact
+from bench.graph.cut import CannotCut, compact
 from bench.graph.structure import Layout
 from bench.graph.trace import layout_of
 from bench.measure.sizes import live, sizes
@@ -241,7 +241,7 @@ def test_sigmoids_anywhere_are_exact(build: Callable[[], nn.Module], coupling: s
         masked = masked_copy(model, layout, masks)
         try:
             smaller = compact(masked, layout, masks)
-        except CannotCompact:  # what a dead unit emits, times a gate, is no constant: never NaN
+        except CannotCut:  # what a dead unit emits, times a gate, is no constant: never NaN
             assert build is Gated
             continue
         assert error(smaller, masked, pictures()) <= EXACT, seed

@@ -86,7 +86,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bench.plan.expand import make_plan
     from bench.plan.request import requests
     from bench.sweep.local import WorkerConfig, sweep
-    from bench.sweep.pending import what_is_left
+    from bench.sweep.pending import find_pending
     from bench.sweep.progress import reporter
 
     out = tmp_path_factory.mktemp("timed") / "results"
@@ -96,7 +96,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = Results(out)
     results.create()
     results.add_to_plan(plan.trials)
-    todo = what_is_left(plan, results, Registry(), False, False)
+    todo = find_pending(plan, results, Registry(), False, False)
     sweep(plan, todo, WorkerConfig(out, out), 1, reporter("off", False))
     return out
 

@@ -135,7 +135,7 @@ def test_values_learn_as_through_autograd_and_do_not_decay(
         [{"params": list(oracle.books), "weight_decay": 0.0}, {"params": others}],
         0.02, 0.9, weight_decay=0.1, nesterov=nesterov,
     )  # fmt: skip
-    part = trial._inputs.train.in_layout(trial.layout.has_convolutions)
+    part = trial._inputs.train.in_memory_format(trial.layout.has_convolutions)
     x, y = part.batch(torch.arange(192))
     for _ in range(6):
         optimizer.zero_grad()

@@ -209,7 +209,7 @@ def test_d2_scores_do_not_depend_on_the_batch_size(
     trial = with_images(make_trial(NETWORKS[network][0]), 600)
 
     def scores_at(size: int) -> dict[str, Tensor]:
-        part = trial._inputs.train.in_layout(trial.layout.has_convolutions)
+        part = trial._inputs.train.in_memory_format(trial.layout.has_convolutions)
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             yield from part.batches(size)

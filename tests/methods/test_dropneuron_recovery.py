@@ -19,7 +19,7 @@ from bench.plan.expand import make_plan
 from bench.plan.registry import Registry
 from bench.plan.request import requests
 from bench.store.results import Results
-from bench.sweep.context import Bench
+from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
 from bench.sweep.machine import Machine
 from bench.training.evaluation import evaluate
@@ -36,7 +36,7 @@ def named_mlp() -> nn.Module:
 
 def data_gradients(trial: Trial) -> dict[str, Tensor]:
     """Gradients of the mean cross-entropy over all training images, by autograd alone."""
-    part = trial._inputs.train.in_layout(trial.layout.has_convolutions)
+    part = trial._inputs.train.in_memory_format(trial.layout.has_convolutions)
     x, y = part.batch(torch.arange(len(part)))
     parameters = dict(trial.model.named_parameters())
     loss = F.cross_entropy(trial.model.train()(x), y)
@@ -186,7 +186,7 @@ def test_the_curve_and_the_unpruned_state_are_what_a_hand_count_finds(
     assert kept.masks == {}
     assert all(torch.equal(kept.tensors[n], t) for n, t in unpruned.items())
     layers = [n for n, m in plain.model.named_modules() if isinstance(m, nn.Linear)]
-    part = plain._inputs.validation.in_layout(plain.layout.has_convolutions)
+    part = plain._inputs.validation.in_memory_format(plain.layout.has_convolutions)
     curve = trial._curves["threshold"]
     thresholds = [row["threshold"] for row in curve["rows"]]
     assert thresholds == sorted(thresholds)
@@ -314,7 +314,7 @@ def recovered(folder: Path, seeds: str, *options: str) -> list[dict[str, Any]]:
     """Records of full-batch proximal trainings on several draws."""
     results = Results(folder)
     results.create()
-    bench = Bench(results, Registry(), Machine(torch.device("cpu")), folder)
+    bench = SweepContext(results, Registry(), Machine(torch.device("cpu")), folder)
     flags = {"methods": "dropneuron", "models": "dropneuron-regression", "controls": "none",
              "datasets": "sparse-regression", "seeds": seeds}  # fmt: skip
     recipe = {"optimizer": "sgd", "momentum": 0.0, "nesterov": False, "lr": 1e-4, "epochs": 4000,

@@ -105,7 +105,7 @@ def energy_of(model: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 def a_batch(trial: Trial, size: int = 32, start: int = 0) -> tuple[Tensor, Tensor]:
-    part = trial._inputs.train.in_layout(trial.layout.has_convolutions)
+    part = trial._inputs.train.in_memory_format(trial.layout.has_convolutions)
     return part.batch(torch.arange(start, start + size))
 
 
@@ -590,7 +590,7 @@ def test_check_08_evaluating_under_the_final_state_changes_nothing(make_trial: M
     # What was evaluated is the pruned network, though its dropped weights are all still there.
     gone = dropped_entries(trial, state_of(trial))
     assert after["conv1.weight"][gone["conv1.weight"]].all()
-    part = trial._inputs.validation.in_layout(True)
+    part = trial._inputs.validation.in_memory_format(True)
     x, y = part.batch(torch.arange(64))
     with torch.no_grad():
         logits = silenced(normed_conv, before, state_of(trial)).eval()(x)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 
 from bench.errors import TrialFailed, UsageError
-from bench.methods._kmeans import Clusters, Start, first_centroids, kmeans
+from bench.methods._kmeans import Clusters, Seeding, first_centroids, kmeans
 
-STARTS: tuple[Start, ...] = ("linear", "density", "random")
+STARTS: tuple[Seeding, ...] = ("linear", "density", "random")
 finite = st.floats(-1e6, 1e6, width=32)
 
 
@@ -60,7 +60,7 @@ def test_check_11_linear_start_of_five_values() -> None:
 @pytest.mark.parametrize("kind", ["normal", "laplace", "uniform", "heavy"])
 @pytest.mark.parametrize("k", [2, 5, 16, 32])
 def test_never_worse_than_scikit_learn_from_the_same_start(
-    kind: str, hole: float, start: Start, k: int
+    kind: str, hole: float, start: Seeding, k: int
 ) -> None:
     cluster = pytest.importorskip("sklearn.cluster")
     values = weights(kind, 1500, hole, seed=k)
@@ -89,7 +89,7 @@ def best_inertia(values: list[float], k: int) -> float:
 @settings(deadline=None)
 @given(st.lists(finite, min_size=1, max_size=9), st.integers(1, 5), st.sampled_from(STARTS))
 def test_nothing_is_better_than_the_best_grouping(
-    values: list[float], k: int, start: Start
+    values: list[float], k: int, start: Seeding
 ) -> None:
     tensor = torch.tensor(values)
     found = kmeans(tensor, k, start, generator=Generator().manual_seed(0))
@@ -119,7 +119,7 @@ def test_evenly_spaced_groups_are_found_from_a_linear_start(
     st.integers(1, 20),
     st.sampled_from(STARTS),
 )
-def test_any_values_give_sound_clusters(values: list[float], k: int, start: Start) -> None:
+def test_any_values_give_sound_clusters(values: list[float], k: int, start: Seeding) -> None:
     tensor = torch.tensor(values)
     found = kmeans(tensor, k, start, generator=Generator().manual_seed(1))
     check_sound(tensor, k, found)

@@ -36,7 +36,7 @@ def test_the_scan_is_a_plain_loop_over_layers_and_densities(make_trial: MakeTria
     before = {k: v.clone() for k, v in trial.model.state_dict().items()}
     rows = trial.once(scan)
     assert all(torch.equal(before[k], v) for k, v in trial.model.state_dict().items())
-    part = trial._inputs.validation.in_layout(True)
+    part = trial._inputs.validation.in_memory_format(True)
     x, y = part.batch(torch.arange(len(part)))
     assert [row["density"] for row in rows] == list(SCANNED)
     for name in trial.layout.weights:

@@ -18,10 +18,10 @@ from bench.plan.expand import make_plan
 from bench.plan.registry import Registry
 from bench.plan.request import requests
 from bench.store.results import Results
-from bench.sweep.context import Bench
+from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
 from bench.sweep.machine import Machine
-from bench.sweep.pending import what_is_left
+from bench.sweep.pending import find_pending
 from bench.training.contract import Reference
 from bench.training.trial import outcome_of
 
@@ -38,10 +38,10 @@ def nothing(done: int, of: int) -> None:
     """Tell nobody."""
 
 
-def workbench(folder: Path) -> Bench:
+def workbench(folder: Path) -> SweepContext:
     results = Results(folder)
     results.create()
-    return Bench(results, Registry(), Machine(torch.device("cpu")), folder)
+    return SweepContext(results, Registry(), Machine(torch.device("cpu")), folder)
 
 
 def test_a_trial_that_another_run_has_finished_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -66,9 +66,9 @@ def test_what_follows_a_replaced_trial_is_replaced_too(tmp_path: Path) -> None:
     changed = json.loads(facts.read_text())
     changed["sources"]["method"] = "another"
     facts.write_text(json.dumps(changed))
-    todo = what_is_left(plan, bench.results, Registry(), retry_failed=False, rerun_changed=True)
-    assert todo.stale == {method, control}
-    assert todo.finished == [dense]
+    pending = find_pending(plan, bench.results, Registry(), retry_failed=False, rerun_changed=True)
+    assert pending.stale == {method, control}
+    assert pending.finished == [dense]
 
 
 def test_a_control_whose_masks_were_changed_says_so(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bench.plan.registry import Registry
 from bench.plan.request import requests
 from bench.pruning.hard_mask import zero
 from bench.store.results import Results
-from bench.sweep.context import Bench
+from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
 from bench.sweep.machine import Machine
 from bench.training.batchnorm import estimate
@@ -119,7 +119,7 @@ def test_a_masked_state_kept_from_a_gated_training_is_measured_under_its_masks(
     (spec,) = make_plan(registry, requests(None, flags, [])).trials.values()
     results = Results(tmp_path / "results")
     results.create()
-    bench = Bench(results, registry, Machine(torch.device("cpu")), tmp_path)
+    bench = SweepContext(results, registry, Machine(torch.device("cpu")), tmp_path)
     record = execute(bench, spec, lambda done, of: None)
     kept, final = record["kept"]["gated"], record["metrics"]
     assert kept["units"]["fc1"]["kept"] == 10

@@ -14,7 +14,7 @@ BLOCK = 1 << 16  # numbers packed at a time: what is in work stays in the cache
 
 
 def octets(n_bits: int) -> int:
-    """Bytes that hold so many bits."""
+    """Return the number of bytes that hold so many bits."""
     return (n_bits + 7) // 8
 
 

@@ -26,7 +26,7 @@ from bench.measure.codec.header import (
     MOST_TENSORS,
     Coding,
     PlainRecord,
-    Record,
+    TensorRecord,
     read_record,
     written,
 )
@@ -45,7 +45,7 @@ UNPAID_WEIGHTS = 6_000_000  # of a whole file: 24 MB of zeros in float32
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
         tensors: every tensor by name, in the file's order; shared layers dense.
@@ -63,7 +63,7 @@ class Decoded:
 
     @property
     def content(self) -> dict[str, Tensor | Shared]:
-        """What `encode` makes the same file of, with these facts, index bits and entropy."""
+        """The content from which `encode` makes the same file, with these facts, index bits and entropy."""
         return {**self.tensors, **self.shared}
 
 
@@ -165,7 +165,7 @@ class _File:
 
     facts: dict[str, JSON]
     entropy: Entropy
-    records: list[Record]
+    records: list[TensorRecord]
     reader: Reader
 
 

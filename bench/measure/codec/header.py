@@ -1,4 +1,4 @@
-"""What a file says of its tensors before their bytes: names, shapes and how each is written."""
+"""The header of a file: names and shapes of its tensors, and how each is written."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from bench.measure.codec.reading import CodecError, Reader, damaged, varint
 from bench.measure.codec.relative import NARROWEST, WIDEST
 from bench.measure.codec.shared import MOST_VALUES
 
-Layout = Literal["all", "relative", "bitmap"]
+PositionCoding = Literal["all", "relative", "bitmap"]
 Coding = Literal["fixed", "huffman"]
 
 MOST_TENSORS = 4096
@@ -19,7 +19,7 @@ MOST_ELEMENTS = 1 << 40  # of one tensor; what may really be made is `max_bytes`
 LONGEST_NAME = 1024  # bytes
 SHARED = 128  # bit of the kind that tells a shared layer from a plain tensor
 
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+POSITION_CODINGS: tuple[PositionCoding, ...] = get_args(PositionCoding)
 CODINGS: tuple[Coding, ...] = get_args(Coding)
 DTYPES = (
     torch.float32, torch.float16, torch.bfloat16, torch.float64,
@@ -51,11 +51,11 @@ class SharedRecord:
     """A layer with a codebook.
 
     Attributes:
-        layout: how positions are written: not at all (every weight was kept), relative to each
+        positions: how positions are written: not at all (every weight was kept), relative to each
             other, or one bit per weight.
         gaps: how relative positions are coded.
         values: how the indices of values are coded.
-        index_bits: width of a relative position; kept for other layouts too, so that the layer can
+        index_bits: width of a relative position; kept for other codings too, so that the layer can
             be written again as it was asked for.
         k: entries of the codebook.
         kept: weights that were not dropped.
@@ -64,7 +64,7 @@ class SharedRecord:
 
     name: str
     shape: tuple[int, ...]
-    layout: Layout
+    positions: PositionCoding
     gaps: Coding
     values: Coding
     index_bits: int
@@ -90,15 +90,15 @@ class SharedRecord:
         return self.size * (4 + 1 + self.index_dtype.itemsize) + 4 * self.k
 
 
-Record = PlainRecord | SharedRecord
+TensorRecord = PlainRecord | SharedRecord
 
 
 def value_width(k: int) -> int:
-    """Bits of an index of k values; one value takes a bit too, so that every weight is paid for."""
+    """Return the bits of an index of k values; one value takes a bit too: every weight is paid for."""
     return max(1, (k - 1).bit_length())
 
 
-def written(record: Record) -> bytes:
+def written(record: TensorRecord) -> bytes:
     """Return a record's bytes.
 
     Raises:
@@ -119,17 +119,17 @@ def written(record: Record) -> bytes:
     shape = b"".join(varint(n) for n in (len(record.shape), *record.shape))
     if isinstance(record, PlainRecord):
         return start + bytes([DTYPES.index(record.dtype)]) + shape
-    kind = SHARED | LAYOUTS.index(record.layout) << 2
+    kind = SHARED | POSITION_CODINGS.index(record.positions) << 2
     kind |= CODINGS.index(record.gaps) << 1 | CODINGS.index(record.values)
     numbers = varint(record.k)
-    if record.layout != "all":
+    if record.positions != "all":
         numbers += varint(record.kept)
-    if record.layout == "relative":
+    if record.positions == "relative":
         numbers += varint(record.entries)
     return start + bytes([kind]) + shape + bytes([record.index_bits]) + numbers
 
 
-def read_record(reader: Reader) -> Record:
+def read_record(reader: Reader) -> TensorRecord:
     """Read what `written` wrote.
 
     Raises:
@@ -146,11 +146,11 @@ def read_record(reader: Reader) -> Record:
         raise damaged("a tensor is larger than any can be")
     if kind < len(DTYPES):
         return PlainRecord(name, shape, DTYPES[kind])
-    layout = kind >> 2 & 31
-    if not kind & SHARED or layout >= len(LAYOUTS):
+    positions = kind >> 2 & 31
+    if not kind & SHARED or positions >= len(POSITION_CODINGS):
         raise damaged("a tensor is of an unknown kind")
     return _read_shared(
-        reader, name, shape, LAYOUTS[layout], CODINGS[kind >> 1 & 1], CODINGS[kind & 1]
+        reader, name, shape, POSITION_CODINGS[positions], CODINGS[kind >> 1 & 1], CODINGS[kind & 1]
     )
 
 
@@ -158,28 +158,28 @@ def _read_shared(
     reader: Reader,
     name: str,
     shape: tuple[int, ...],
-    layout: Layout,
+    positions: PositionCoding,
     gaps: Coding,
     values: Coding,
 ) -> SharedRecord:
     index_bits = reader.octet("an index width")
     if not NARROWEST <= index_bits <= WIDEST:
         raise damaged("an index width is none of 1 to 16 bits")
-    if gaps == "huffman" and layout != "relative":
+    if gaps == "huffman" and positions != "relative":
         raise damaged("a layer without relative positions has a code for them")
     size = math.prod(shape)
     k = reader.number(MOST_VALUES, "the length of a codebook")
-    kept = size if layout == "all" else reader.number(size, "a number of kept weights")
+    kept = size if positions == "all" else reader.number(size, "a number of kept weights")
     # An entry has a bit at least.
     most = 8 * len(reader.data)
-    entries = reader.number(most, "a number of positions") if layout == "relative" else 0
-    if layout == "relative" and entries < kept:
+    entries = reader.number(most, "a number of positions") if positions == "relative" else 0
+    if positions == "relative" and entries < kept:
         raise damaged("a layer has fewer positions than kept weights")
-    return SharedRecord(name, shape, layout, gaps, values, index_bits, k, kept, entries)
+    return SharedRecord(name, shape, positions, gaps, values, index_bits, k, kept, entries)
 
 
 def _span(shape: tuple[int, ...]) -> int:
-    """Elements, an empty dimension counted as one: what strides are made of."""
+    """Count elements, an empty dimension as one: what strides are made of."""
     return math.prod(max(1, n) for n in shape)
 
 

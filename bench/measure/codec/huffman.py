@@ -101,7 +101,7 @@ class Table:
 
 
 class _Walk:
-    """What a code at every bit of some bytes would be, and which bit follows it."""
+    """The code that would start at each bit of some bytes, and the bit that follows it."""
 
     def __init__(self, data: Octets, table: Table, n_bits: int) -> None:
         shifts = 32 - table.width - np.arange(8, dtype=np.uint32)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.measure.codec.bits import Symbols, octets
-from bench.measure.codec.header import Coding, Layout, SharedRecord, value_width
+from bench.measure.codec.header import Coding, PositionCoding, SharedRecord, value_width
 from bench.measure.codec.reading import CodecError, Reader, damaged, varint
 from bench.measure.codec.relative import (
     NARROWEST,
@@ -36,7 +36,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class LayerBytes:
-    """What one tensor costs in a file, in bytes.
+    """The cost of one tensor in a file, in bytes.
 
     Attributes:
         name: of the tensor; empty for what belongs to the file as a whole.
@@ -77,7 +77,7 @@ class WrittenLayer:
 class _Located:
     """One way to write positions."""
 
-    layout: Layout
+    positions: PositionCoding
     coding: Coding
     coded: Coded
     index_bits: int
@@ -86,7 +86,7 @@ class _Located:
 
     @property
     def cost_bytes(self) -> int:
-        return len(self.coded) + (len(varint(self.entries)) if self.layout == "relative" else 0)
+        return len(self.coded) + (len(varint(self.entries)) if self.positions == "relative" else 0)
 
 
 def write_layer(
@@ -121,7 +121,7 @@ def write_layer(
     book = shared.codebook.detach().cpu().numpy().astype("<f4").tobytes()
     parts = (book, located.coded.tables, located.coded.codes, values.tables, values.codes)
     record = SharedRecord(
-        name, tuple(shared.shape), located.layout, located.coding, value_coding,
+        name, tuple(shared.shape), located.positions, located.coding, value_coding,
         located.index_bits, k, len(positions), located.entries,
     )  # fmt: skip
     return WrittenLayer(record, b"".join(parts), located.unpaid)
@@ -241,9 +241,9 @@ def read_layer(reader: Reader, record: SharedRecord) -> tuple[ReadLayer, LayerBy
 
 def _read_positions(reader: Reader, record: SharedRecord) -> tuple[Positions | None, int, int]:
     """Return the positions, the bytes of tables, and how many weights are unpaid."""
-    if record.layout == "all":
+    if record.positions == "all":
         return None, 0, 0
-    if record.layout == "bitmap":
+    if record.positions == "bitmap":
         bits = np.unpackbits(reader.bits(record.size, "a bitmap"), count=record.size)
         positions = np.flatnonzero(bits).astype(np.int64)
         if len(positions) != record.kept:

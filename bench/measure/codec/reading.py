@@ -13,7 +13,7 @@ class CodecError(UsageError):
 
 
 def damaged(what: str) -> CodecError:
-    """The error for a file that is not what it should be."""
+    """Return the error for a file that is not what it should be."""
     return CodecError(
         f"The compressed file is damaged ({what}); write it again from the trained network"
     )
@@ -30,7 +30,7 @@ def varint(number: int) -> bytes:
 
 
 class Reader:
-    """Where one is in the bytes; nothing can be read beyond their end."""
+    """A position in bytes; nothing can be read beyond their end."""
 
     def __init__(self, data: Octets) -> None:
         self.data = data

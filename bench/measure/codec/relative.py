@@ -53,7 +53,7 @@ def positions_of(symbols: Symbols, index_bits: int) -> Positions:
 
 
 def least_bytes(gaps: Positions, index_bits: int, has_huffman: bool) -> int:
-    """Bytes that gaps and the number of their entries take at least, without writing them."""
+    """Return the fewest bytes that gaps and the number of their entries take, without writing them."""
     filler = 1 << index_bits
     counts = np.bincount(gaps & (filler - 1), minlength=filler + 1)
     counts[filler] = (gaps >> index_bits).sum()

@@ -29,7 +29,7 @@ WIDTH_OF_LENGTH = 4
 
 @dataclass(frozen=True)
 class Coded:
-    """What a stream costs: the tables that decode it, and the codes."""
+    """A coded stream: the tables that decode it, and the codes."""
 
     tables: bytes
     codes: bytes
@@ -39,7 +39,7 @@ class Coded:
 
 
 def chunks(count: int) -> int:
-    """How many chunks a Huffman stream has."""
+    """Return the number of chunks of a Huffman stream."""
     return 1 if count < FEWEST_FOR_CHUNKS else (count + CHUNK - 1) // CHUNK
 
 
@@ -63,7 +63,7 @@ def can_huffman(counts: Integers) -> bool:
 
 
 def least_huffman_bytes(counts: Integers) -> int:
-    """Bytes that `huffman` takes at least for symbols that occur so often."""
+    """Return the fewest bytes that `huffman` takes for symbols that occur so often."""
     n_bits = int((code_lengths(counts).astype(np.int64) * counts).sum())
     return octets(WIDTH_OF_LENGTH * len(counts)) + 2 + octets(n_bits)
 

@@ -1,1 +1,1 @@
-"""report/figures."""
+"""Figures: what is shown on which axes in which style, and the two painters, matplotlib and plotly."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.data.metrics import Quality
+from bench.data.metrics import TaskMetric
 from bench.report.statistics import Middle
 from bench.report.tables.numbers import error_text
 
@@ -61,8 +61,8 @@ def estimate(middle: Middle, place: Place) -> Estimate:
 # -- places ----------------------------------------------------------------------------------
 
 
-def quality_place(quality: Quality, n_test: float) -> Place:
-    """Percentages are spaced by their distance to 100, errors by their size: both logarithmic."""
+def quality_place(quality: TaskMetric, n_test: float) -> Place:
+    """Return a scale: percentages spaced by their distance to 100, errors by their size, both logarithmic."""
     if quality.is_percent:
         floor = 50 / n_test  # half an image, for networks without an error
         return lambda value: accuracy_place(value, floor)
@@ -78,7 +78,7 @@ def error_place(error: float) -> float:
 
 
 def rate_place(rate: float) -> float:
-    """log2 of the compression; where nothing is left, as in an interval that reaches 1, 2^40."""
+    """Return log2 of the compression; where nothing is left, as in an interval that reaches 1, 2^40."""
     return -math.log2(min(1.0, max(1 - rate, 2**-40)))
 
 
@@ -90,7 +90,7 @@ def count_place(count: float) -> float:
 
 
 def quality_axis(
-    quality: Quality, estimates: Sequence[Estimate], prefix: str = "", may_cut: bool = True
+    quality: TaskMetric, estimates: Sequence[Estimate], prefix: str = "", may_cut: bool = True
 ) -> Axis:
     """Return the axis of a task's headline.
 

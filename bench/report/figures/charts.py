@@ -16,7 +16,7 @@ from bench.report.figures.axes import (
     rate_place,
 )
 from bench.report.figures.palette import Palette, SeriesStyle
-from bench.report.summary import Record, Setting, records_of
+from bench.report.summary import Setting, SummaryRow, records_of
 from bench.report.tables.numbers import BY_MEDIAN, headline_of, mean_of, middle_of, quality_text
 from bench.report.tables.rows import target_text
 
@@ -93,7 +93,9 @@ def charts_of(setting: Setting, palette: Palette) -> list[Chart]:
     return [_chart(setting, records, palette, kind) for kind in ("rate", "cost")]
 
 
-def _chart(setting: Setting, records: Sequence[Record], palette: Palette, kind: ChartKind) -> Chart:
+def _chart(
+    setting: Setting, records: Sequence[SummaryRow], palette: Palette, kind: ChartKind
+) -> Chart:
     dense = [r for r in records if r["role"] == "method" and r["method"] == "dense"]
     labels = dict.fromkeys(
         r["label"] for r in records if r["role"] != "method" or r["method"] != "dense"
@@ -124,7 +126,7 @@ def _chart(setting: Setting, records: Sequence[Record], palette: Palette, kind: 
     )
 
 
-def _series(records: Sequence[Record], palette: Palette, kind: ChartKind) -> Series:
+def _series(records: Sequence[SummaryRow], palette: Palette, kind: ChartKind) -> Series:
     first = records[0]
     is_control = first["role"] != "method"
     if is_control:
@@ -155,17 +157,17 @@ def _moved(series: Series, by: float) -> Series:
     return replace(series, points=tuple(replace(p, x=p.x.moved(by)) for p in series.points))
 
 
-def _dense(record: Record, palette: Palette, kind: ChartKind) -> Series:
+def _dense(record: SummaryRow, palette: Palette, kind: ChartKind) -> Series:
     style = replace(palette.of_method(record["label"]), line="dashed")
     return Series(f"dense, n = {_n([record])}", style, (_point(record, kind),), False, False)
 
 
-def _n(records: Sequence[Record]) -> str:
+def _n(records: Sequence[SummaryRow]) -> str:
     counts = sorted({int(r["n"]) for r in records})
     return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
-def _point(record: Record, kind: ChartKind) -> Point:
+def _point(record: SummaryRow, kind: ChartKind) -> Point:
     quality = headline_of(record)
     y = estimate(middle_of(record, quality), quality_place(quality, record["n_test_mean"]))
     rate = 100 * record["pruning_rate_mean"]
@@ -181,7 +183,7 @@ def _point(record: Record, kind: ChartKind) -> Point:
     return Point(x, y, note, told, int(record["n_collapsed"]))
 
 
-def _told(record: Record) -> str:
+def _told(record: SummaryRow) -> str:
     quality = headline_of(record)
     if not quality.is_percent:
         return f"{quality.title} {quality_text(record, quality)}"
@@ -191,7 +193,7 @@ def _told(record: Record) -> str:
 
 
 def _rate_axis(series: Sequence[Series]) -> Axis:
-    """Rates of methods are more important than those of controls."""
+    """Return the axis of rates; those of methods are more important than those of controls."""
     in_order = sorted(series, key=lambda s: (s.is_control, not s.is_joined))
     estimates = [p.x for s in series for p in s.points]
     return rate_axis(estimates, [p.x.at for s in in_order for p in s.points])

@@ -1,4 +1,4 @@
-"""What methods found while they looked for a number of theirs: one line per method over its values."""
+"""Figures of the curves that methods measured while they searched for a number of theirs."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from statistics import median
 
 import pandas as pd
 
-from bench.data.metrics import Qualities
+from bench.data.metrics import TaskMetrics
 from bench.report.evidence import Curve
 from bench.report.figures.axes import (
     Axis,
@@ -22,7 +22,7 @@ from bench.report.figures.charts import Point, Series
 from bench.report.figures.palette import Palette, SeriesStyle
 from bench.report.figures.scales import scale_of, value_text, words_of
 from bench.report.statistics import Middle, middles_of
-from bench.report.summary import Record, Setting, records_of, slug
+from bench.report.summary import Setting, SummaryRow, records_of, slug
 from bench.report.tables.numbers import BY_MEDIAN
 
 MOST_MARKS = 3  # of one line, beyond which only their median is drawn
@@ -122,9 +122,9 @@ def _chart(setting: Setting, name: str, lines: Sequence[_Line]) -> CurveChart:
 
 
 def _lines(
-    curves: Sequence[Curve], by_trial: Mapping[str, Record], palette: Palette
+    curves: Sequence[Curve], by_trial: Mapping[str, SummaryRow], palette: Palette
 ) -> list[_Line]:
-    """A line per label, or per label and target where the targets' curves differ."""
+    """Return a line per label, or per label and target where the targets' curves differ."""
     groups: dict[str, dict[float, list[Curve]]] = {}
     for curve in sorted(curves, key=lambda c: int(by_trial[c.trial]["seed"])):
         record = by_trial[curve.trial]
@@ -146,17 +146,17 @@ def _lines(
     return lines
 
 
-def _values(curves: Sequence[Curve], by_trial: Mapping[str, Record]) -> object:
-    """What tells the curves of one target from those of another."""
+def _values(curves: Sequence[Curve], by_trial: Mapping[str, SummaryRow]) -> object:
+    """Return the values that tell the curves of one target from those of another."""
     return tuple((by_trial[c.trial]["seed"], tuple(sorted(c.columns.items()))) for c in curves)
 
 
-def _target(record: Record) -> float:
+def _target(record: SummaryRow) -> float:
     target = float(record["target"])
     return 0.0 if math.isnan(target) else target
 
 
-def _style(record: Record, palette: Palette) -> SeriesStyle:
+def _style(record: SummaryRow, palette: Palette) -> SeriesStyle:
     if record["role"] == "method":
         return palette.of_method(record["label"])
     return palette.of_control(record["method"], record["control_of_label"])
@@ -173,7 +173,7 @@ def _marks(line: _Line, name: str, place: Place) -> list[Mark]:
 
 
 def _panel(
-    task: Qualities,
+    task: TaskMetrics,
     name: str,
     column: str,
     lines: Sequence[_Line],
@@ -213,7 +213,7 @@ def _panel(
     return Panel(replace(axis, title=axis.title.replace(" (", "\n(", 1)), tuple(series))
 
 
-def _caption(task: Qualities, name: str, lines: Sequence[_Line], by_median: bool) -> str:
+def _caption(task: TaskMetrics, name: str, lines: Sequence[_Line], by_median: bool) -> str:
     means = "means over n seeds, bands: 95 % t intervals"
     if by_median:
         title = task.headline.title

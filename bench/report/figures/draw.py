@@ -55,13 +55,13 @@ def figure_of(chart: Drawing) -> "Figure":
 
 
 def _make_room(figure: "Figure", letters: int, height: float) -> None:
-    """A long or wide legend makes the figure larger; the axes keep their place."""
+    """Enlarge a figure for a long or wide legend; the axes keep their place."""
     figure.set_figheight(max(figure.get_figheight(), height))
     figure.set_figwidth(figure.get_figwidth() + 0.075 * max(0, letters - LEGEND_LETTERS))
 
 
 def _write_around(figure: "Figure", chart: Drawing) -> None:
-    """Title, caption, and what a smoke run must say."""
+    """Write title, caption, and what a smoke run must say."""
     title = chart.title + (f" ({SMOKE})" if chart.is_smoke else "")
     # Not matplotlib's own wrapping, which takes what stands between dollar signs for a formula.
     title = textwrap.fill(title, int(TITLE_LETTERS_PER_INCH * figure.get_figwidth()))
@@ -123,7 +123,7 @@ def _draw_dense(axes: "Axes", dense: Series, as_point: bool) -> None:
 
 
 def _has_band(series: Series) -> bool:
-    """Methods have bands; controls have bars, for bands upon bands cannot be read."""
+    """Return True for methods, which have bands; controls have bars, for bands upon bands cannot be read."""
     is_line = series.is_joined and not series.is_control and len(series.points) > 1
     return is_line and all(p.y.has_interval for p in series.points)
 

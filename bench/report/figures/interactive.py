@@ -32,7 +32,7 @@ def _chart(chart: Chart) -> dict[str, Any]:
 
 
 def _panels(chart: CurveChart) -> dict[str, Any]:
-    """Panels from the top down; a method's lines share one place in the legend."""
+    """Lay panels out from the top down; a method's lines share one place in the legend."""
     traces: list[dict[str, Any]] = []
     shapes = [_mark_line(mark) for mark in chart.marks]
     layout = _layout(chart, shapes, len(chart.panels[0].series))
@@ -117,7 +117,7 @@ def _pointed_at(points: tuple[Point, ...]) -> dict[str, Any]:
 
 
 def _dense_trace(dense: Series, chart: Chart) -> dict[str, Any]:
-    """The dashed line from side to side, as a trace so that it has a place in the legend."""
+    """Return the dashed line from side to side, as a trace so that it has a place in the legend."""
     point = dense.points[0]
     return {
         "type": "scatter",

@@ -34,7 +34,7 @@ def paint_panels(figure: "Figure", chart: CurveChart) -> None:
 
 
 def longest_label(panels: tuple[Panel, ...]) -> int:
-    """Letters of the longest label, which the figure needs room for."""
+    """Return the number of letters of the longest label, which the figure needs room for."""
     return max((len(series.label) for panel in panels for series in panel.series), default=0)
 
 
@@ -56,7 +56,7 @@ def _paint_line(axes: "Axes", series: Series) -> None:
 
 
 def _paint_marks(axes: "Axes", marks: tuple[Mark, ...]) -> None:
-    """Marks at one place take turns along the line, so that every colour is seen."""
+    """Paint marks; those at one place take turns along the line, so that every colour is seen."""
     together = Counter(mark.at for mark in marks)
     passed: Counter[float] = Counter()
     for mark in marks:

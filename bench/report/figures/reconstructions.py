@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.report.evidence import ExampleFile, Examples
-from bench.report.summary import Record, Setting, records_of
+from bench.report.summary import Setting, SummaryRow, records_of
 from bench.report.tables.rows import target_text
 
 if TYPE_CHECKING:
@@ -117,14 +117,14 @@ def size_inches(chart: Reconstructions) -> tuple[float, float]:
 def _first(
     runs: pd.DataFrame, group: str, files: Mapping[str, ExampleFile]
 ) -> list[tuple[str, int]]:
-    """The trial of the first seed that left a file, with that seed; or nothing."""
+    """Return the trial of the first seed that left a file, with that seed; or nothing."""
     own = runs[(runs["group"] == group) & runs["id"].isin(list(files))]
     pairs: list[dict[Any, Any]] = own.sort_values("seed")[["id", "seed"]].head(1).to_dict("records")
     return [(str(pair["id"]), int(pair["seed"])) for pair in pairs]
 
 
-def _chosen(groups: Sequence[Record]) -> list[Record]:
-    """Every label's first target before anyone's second."""
+def _chosen(groups: Sequence[SummaryRow]) -> list[SummaryRow]:
+    """Order labels and targets: every label's first target before anyone's second."""
     passed: dict[str, int] = {}
     turns = []
     for place, record in enumerate(groups):
@@ -134,7 +134,7 @@ def _chosen(groups: Sequence[Record]) -> list[Record]:
     return [record for place, record in enumerate(groups) if place in taken]
 
 
-def _named(record: Record) -> str:
+def _named(record: SummaryRow) -> str:
     has_target = not math.isnan(float(record["target"]))
     return f"{record['label']}, {target_text(record)}" if has_target else str(record["label"])
 

@@ -12,7 +12,7 @@ _ZERO_GAP = 0.06  # of the axis: where 0 stands, left of the smallest value
 
 @dataclass(frozen=True)
 class Scale:
-    """How values of a column become positions and are named."""
+    """The scale of a column: the positions and the names of its values."""
 
     place: Place
     axis: Callable[[float, float], Axis]

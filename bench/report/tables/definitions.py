@@ -1,4 +1,4 @@
-"""What the columns of the tables mean, in the words that are printed below them."""
+"""The definitions of the tables' columns, as they are printed below them."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -125,7 +125,7 @@ _ALL = (
     Definition(
         "random",
         "random (of X)",
-        "lots drawn instead of scores, at X's own counts in every layer, with X's start, rounds and "
+        "random scores, at X's own counts in every layer, with X's start, rounds and "
         "retraining; where X rewinds or trains in its own way, one training under a mask drawn "
         "before it.",
     ),

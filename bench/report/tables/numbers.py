@@ -2,15 +2,15 @@
 
 import math
 
-from bench.data.metrics import TASKS, Quality
+from bench.data.metrics import TASKS, TaskMetric
 from bench.report.statistics import Middle
-from bench.report.summary import Record
+from bench.report.summary import SummaryRow
 
 NOTHING = "–"
 BY_MEDIAN = frozenset({"regression"})  # tasks with seeds that fail by orders of magnitude
 
 
-def middle_of(record: Record, quality: Quality, column: str = "") -> Middle:
+def middle_of(record: SummaryRow, quality: TaskMetric, column: str = "") -> Middle:
     """Return the middle of a column; without one, of the quality's own."""
     column = column or quality.column
     if record["task"] in BY_MEDIAN and not quality.is_percent:
@@ -21,13 +21,13 @@ def middle_of(record: Record, quality: Quality, column: str = "") -> Middle:
     return mean_of(record, column)
 
 
-def mean_of(record: Record, column: str) -> Middle:
+def mean_of(record: SummaryRow, column: str) -> Middle:
     """Return the mean of a column with its interval."""
     mean, half = float(record[f"{column}_mean"]), float(record[f"{column}_half_width"])
     return Middle(mean, mean - half, mean + half)
 
 
-def quality_text(record: Record, quality: Quality, with_spread: bool = True) -> str:
+def quality_text(record: SummaryRow, quality: TaskMetric, with_spread: bool = True) -> str:
     """Return how well a group of trials did."""
     middle = middle_of(record, quality)
     text = _text(record, quality, middle, with_spread)
@@ -39,18 +39,18 @@ def quality_text(record: Record, quality: Quality, with_spread: bool = True) -> 
     return text
 
 
-def before_text(record: Record, column: str) -> str:
+def before_text(record: SummaryRow, column: str) -> str:
     """Return the headline of a state that was kept beside the final one."""
     quality = headline_of(record)
     middle = middle_of(record, quality, column)
     return NOTHING if math.isnan(middle.at) else _text(record, quality, middle, False)
 
 
-def headline_of(record: Record) -> Quality:
+def headline_of(record: SummaryRow) -> TaskMetric:
     return TASKS[record["task"]].headline
 
 
-def _text(record: Record, quality: Quality, middle: Middle, with_spread: bool) -> str:
+def _text(record: SummaryRow, quality: TaskMetric, middle: Middle, with_spread: bool) -> str:
     if quality.is_percent:
         digits = decimals(middle.half, record["n_test_mean"])
         return with_interval(middle.at, middle.half if with_spread else math.nan, digits)
@@ -60,7 +60,7 @@ def _text(record: Record, quality: Quality, middle: Middle, with_spread: bool) -
 
 
 def decimals(half: float, n_test: float) -> int:
-    """Digits after the point that an accuracy in percent deserves."""
+    """Return the digits after the point that an accuracy in percent deserves."""
     if math.isnan(half):
         return max(0, min(2, math.ceil(math.log10(max(n_test, 1))) - 2))
     return 0 if half >= 10 else 1 if half >= 1 else 2

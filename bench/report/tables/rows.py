@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.data.metrics import Qualities, Quality
+from bench.data.metrics import TaskMetric, TaskMetrics
 from bench.report.statistics import INDISTINCT, LOG_RATIO, POINTS
-from bench.report.summary import Record, Setting, records_of
+from bench.report.summary import Setting, SummaryRow, records_of
 from bench.report.tables.numbers import (
     BY_MEDIAN,
     NOTHING,
@@ -32,7 +32,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What is printed, and the number it is sorted by."""
+    """A printed text, and the number it is sorted by."""
 
     text: str
     value: float = math.nan
@@ -68,7 +68,7 @@ class _Shown:
 
     key: str
     column: Column
-    cell: Callable[[Record], Cell]
+    cell: Callable[[SummaryRow], Cell]
 
 
 def block_of(setting: Setting) -> Block:
@@ -84,8 +84,8 @@ def block_of(setting: Setting) -> Block:
     )  # fmt: skip
 
 
-def target_text(record: Record) -> str:
-    """The compression asked for, or whose it is."""
+def target_text(record: SummaryRow) -> str:
+    """Return the compression asked for, or whose it is."""
     target = _target(record)
     if not math.isnan(target):
         missed = " (not reached)" if record["n_unreachable"] else ""
@@ -93,8 +93,8 @@ def target_text(record: Record) -> str:
     return "own" if record["pruning_rate_mean"] > 0 else NOTHING
 
 
-def _shown(task: Qualities, records: Sequence[Record]) -> list[_Shown]:
-    """The columns that have something to say about these records."""
+def _shown(task: TaskMetrics, records: Sequence[SummaryRow]) -> list[_Shown]:
+    """Return the columns that have something to say about these records."""
     baseline = records[0]["baseline"]
     found = [
         _Shown("label", Column("method", False), lambda r: Cell(r["label"])),
@@ -132,22 +132,22 @@ def _shown(task: Qualities, records: Sequence[Record]) -> list[_Shown]:
     return found
 
 
-def _headline(quality: Quality, records: Sequence[Record]) -> _Shown:
+def _headline(quality: TaskMetric, records: Sequence[SummaryRow]) -> _Shown:
     by_median = any(r["task"] in BY_MEDIAN for r in records)
     title = f"{quality.title}: median (range)" if by_median else quality.title
     return _Shown(quality.column, Column(title), lambda r: _quality(r, quality, True))
 
 
-def _other(quality: Quality) -> _Shown:
+def _other(quality: TaskMetric) -> _Shown:
     return _Shown(quality.column, Column(quality.title), lambda r: _quality(r, quality, False))
 
 
-def _quality(record: Record, quality: Quality, with_spread: bool) -> Cell:
+def _quality(record: SummaryRow, quality: TaskMetric, with_spread: bool) -> Cell:
     text = quality_text(record, quality, with_spread)
     return Cell(text, middle_of(record, quality).at)
 
 
-def _before(quality: Quality, column: str) -> _Shown:
+def _before(quality: TaskMetric, column: str) -> _Shown:
     title = Column(f"before pruning: {quality.title}")
     return _Shown(
         "before",
@@ -156,7 +156,7 @@ def _before(quality: Quality, column: str) -> _Shown:
     )
 
 
-def _difference(task: Qualities, baseline: str) -> _Shown:
+def _difference(task: TaskMetrics, baseline: str) -> _Shown:
     if task.headline.is_percent:
         title = f"difference to {baseline} (points)"
         return _Shown(POINTS, Column(title), _points)
@@ -167,81 +167,81 @@ def _difference(task: Qualities, baseline: str) -> _Shown:
 # -- cells -----------------------------------------------------------------------------------
 
 
-def _kind(record: Record) -> Literal["dense", "method", "control"]:
+def _kind(record: SummaryRow) -> Literal["dense", "method", "control"]:
     if record["role"] != "method":
         return "control"
     return "dense" if record["method"] == "dense" else "method"
 
 
-def _target(record: Record) -> float:
-    """A control at another trial's cost has no target but is listed with the one it follows."""
+def _target(record: SummaryRow) -> float:
+    """Return a row's target; a control at another trial's cost is listed with the one it follows."""
     own = float(record["target"])
     return float(record["control_of_target"]) if math.isnan(own) else own
 
 
-def _masks_units(record: Record) -> bool:
+def _masks_units(record: SummaryRow) -> bool:
     return float(record["units_removed_mean"]) > 0
 
 
-def _masks_weights(record: Record) -> bool:
+def _masks_weights(record: SummaryRow) -> bool:
     return float(record["density_mean"]) < 1 and not _masks_units(record)
 
 
-def _n_text(record: Record) -> str:
+def _n_text(record: SummaryRow) -> str:
     collapsed = f" ({record['n_collapsed']} collapsed)" if record["n_collapsed"] else ""
     return f"{record['n']}{collapsed}"
 
 
-def _support(record: Record) -> Cell:
+def _support(record: SummaryRow) -> Cell:
     exact, known = int(record["n_support_exact"]), int(record["n_support_known"])
     return Cell(f"{exact} of {known}", exact / known) if known else Cell(NOTHING)
 
 
-def _rate(record: Record) -> Cell:
+def _rate(record: SummaryRow) -> Cell:
     rate, half = 100 * record["pruning_rate_mean"], 100 * record["pruning_rate_half_width"]
     # A method that works to a target reaches nearly the same rate with every seed.
     shown_half = half if math.isnan(_target(record)) and rate > 0 else math.nan
     return Cell(with_interval(rate, shown_half, 1), rate)
 
 
-def _factor(column: str) -> Callable[[Record], Cell]:
-    def cell(record: Record) -> Cell:
+def _factor(column: str) -> Callable[[SummaryRow], Cell]:
+    def cell(record: SummaryRow) -> Cell:
         factor = float(record[f"{column}_mean"])
         return Cell(NOTHING if math.isnan(factor) else factor_text(factor), factor)
 
     return cell
 
 
-def _density(record: Record) -> Cell:
+def _density(record: SummaryRow) -> Cell:
     density = float(record["density_mean"])
     return Cell(NOTHING if math.isnan(density) else share_text(density), density)
 
 
-def _compact(record: Record) -> Cell:
+def _compact(record: SummaryRow) -> Cell:
     share = float(record["params_compact_mean"]) / float(record["params_dense_mean"])
     return Cell(NOTHING if math.isnan(share) else share_text(share), share)
 
 
-def _live(record: Record) -> Cell:
+def _live(record: SummaryRow) -> Cell:
     return Cell(record["live_units"] or NOTHING)
 
 
-def _units(record: Record) -> Cell:
+def _units(record: SummaryRow) -> Cell:
     units = 100 * record["units_kept_share_mean"]
     return Cell(f"{units:.1f}", units) if _masks_units(record) else Cell(NOTHING)
 
 
-def _measured(record: Record) -> Cell:
+def _measured(record: SummaryRow) -> Cell:
     measured = record["speedup_measured_mean"]
     return Cell(NOTHING if math.isnan(measured) else f"{measured:.2f}", measured)
 
 
-def _epochs(record: Record) -> Cell:
+def _epochs(record: SummaryRow) -> Cell:
     epochs = record["epochs_total_mean"]
     return Cell(f"{epochs:.0f}" if epochs == round(epochs) else f"{epochs:.1f}", epochs)
 
 
-def _points(record: Record) -> Cell:
+def _points(record: SummaryRow) -> Cell:
     if not record["difference_n"]:
         return Cell(NOTHING)
     mean, half = record["difference_mean"], record["difference_half_width"]
@@ -250,7 +250,7 @@ def _points(record: Record) -> Cell:
     return Cell(f"{text} ({', '.join(remarks)})" if remarks else text, mean)
 
 
-def _ratio(record: Record) -> Cell:
+def _ratio(record: SummaryRow) -> Cell:
     if not record["difference_n"]:
         return Cell(NOTHING)
     mean, half = record["difference_mean"], record["difference_half_width"]
@@ -263,11 +263,11 @@ def _ratio(record: Record) -> Cell:
 
 
 def _ratio_of(logarithm: float) -> float:
-    """An interval of two pairs may be wider than any number."""
+    """Return the ratio of a logarithm, cut where an interval of two pairs is wider than any number."""
     return math.exp(max(-99.0, min(99.0, logarithm)))
 
 
-def _remarks_on_pairs(record: Record) -> list[str]:
+def _remarks_on_pairs(record: SummaryRow) -> list[str]:
     remarks = [INDISTINCT] if record["difference_verdict"] == INDISTINCT else []
     if record["difference_n"] != record["n"]:
         remarks.append(f"{record['difference_n']} pairs")
@@ -277,15 +277,15 @@ def _remarks_on_pairs(record: Record) -> list[str]:
 # -- below the table -------------------------------------------------------------------------
 
 
-def _remarks(records: Sequence[Record], rows: Sequence[Row]) -> set[str]:
-    """What needs a definition without being a column."""
+def _remarks(records: Sequence[SummaryRow], rows: Sequence[Row]) -> set[str]:
+    """Return the keys of what needs a definition without being a column."""
     found = {"±"} if any("±" in cell.text for row in rows for cell in row.cells) else set()
     found |= {"collapsed"} if any(r["n_collapsed"] for r in records) else set()
     is_random = [r["method"] == "random" and r["role"] != "method" for r in records]
     return found | ({"random"} if any(is_random) else set())
 
 
-def _notes(records: Sequence[Record]) -> tuple[str, ...]:
+def _notes(records: Sequence[SummaryRow]) -> tuple[str, ...]:
     by_median = records[0]["task"] in BY_MEDIAN
     sizes = sorted({int(r["n_test_mean"]) for r in records})
     what = "samples" if by_median else "images"

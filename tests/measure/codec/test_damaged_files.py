@@ -25,11 +25,13 @@ from bench.errors import UsageError
 from bench.measure.codec import CodecError, decode, encode
 from bench.measure.codec.bits import pack
 from bench.measure.codec.file import UNPAID_WEIGHTS
-from bench.measure.codec.header import PlainRecord, Record, SharedRecord, written
+from bench.measure.codec.header import PlainRecord, SharedRecord, TensorRecord, written
 from bench.measure.codec.reading import varint
 
 
-def file_of(records: list[Record | bytes], payload: bytes = b"", facts: bytes = b"{}") -> bytes:
+def file_of(
+    records: list[TensorRecord | bytes], payload: bytes = b"", facts: bytes = b"{}"
+) -> bytes:
     """Return a file with a right checksum and whatever content."""
     start = b"PBDC\x01\x00" + varint(len(facts)) + facts + varint(len(records))
     parts = [r if isinstance(r, bytes) else written(r) for r in records]
@@ -83,7 +85,7 @@ def hostile_files() -> Iterator[tuple[str, bytes]]:
     yield "outside its codebook", file_of([replace(SOUND, k=3)], BOOK + b"abcd" + place + b"\xc0")
     yield "outside its codebook", file_of([replace(SOUND, k=0)], place + b"\0")
     yield "end in a filler", file_of([replace(SOUND, kept=0)], BOOK + bytes([0xF0, 0x80]))
-    bitmap = replace(SOUND, layout="bitmap", entries=0)
+    bitmap = replace(SOUND, positions="bitmap", entries=0)
     assert decode(file_of([bitmap], BOOK + b"\x10\0" + value)).tensors["w"][3] == 2.0
     yield "a bitmap does not have", file_of([bitmap], BOOK + b"\x18\0" + value)
     yield "a code for them", file_of([replace(bitmap, gaps="huffman")], BOOK + b"\x10\0" + value)
@@ -97,7 +99,7 @@ def hostile_files() -> Iterator[tuple[str, bytes]]:
 
 def hostile_codes() -> Iterator[tuple[str, bytes]]:
     """Huffman streams that are no codes, or are longer or shorter than they say."""
-    record = replace(SOUND, shape=(64,), layout="all", values="huffman", k=4, kept=64, entries=0)
+    record = replace(SOUND, shape=(64,), positions="all", values="huffman", k=4, kept=64, entries=0)
     book = 2 * BOOK
 
     def stream(lengths: list[int], bits: int, width: int, codes: bytes) -> bytes:

@@ -1,9 +1,8 @@
-"""`bench list`, `bench show` and `bench status`: looking, without running anything."""
+"""`bench show`: a method, model, data set or suite, or a trial, without running anything."""
 
 import dataclasses
 import difflib
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,27 +16,6 @@ from bench.store.results import Results, TrialFolder, newest
 
 if TYPE_CHECKING:
     from bench.graph.structure import Layout
-
-_BY_FORM = {
-    "models": {
-        "torchvision:NAME": "Any classification network of torchvision, with --weights pretrained.",
-        "my_net.py:build": "Your own: a function build(num_classes, in_shape).",
-    },
-    "datasets": {"imagefolder:PATH": "Your own images: PATH/train/CLASS/*, or PATH/CLASS/*."},
-}
-
-
-def list_command(kind: str, plugins: tuple[Path, ...], as_json: bool) -> None:
-    """Print names and what they are; reads files, imports none of them."""
-    entries = Registry(plugins).entries(_kind(kind))
-    if as_json:
-        rows = [{"name": e.name, "summary": e.summary} for e in entries.values()]
-        click.echo(json.dumps(rows, indent=1))
-        return
-    shown = {name: entry.summary for name, entry in entries.items()} | _BY_FORM.get(kind, {})
-    width = max(len(name) for name in shown)
-    for name, summary in shown.items():
-        click.echo(f"{name:<{width}}  {summary}")
 
 
 def show_command(
@@ -71,33 +49,6 @@ def show_command(
         _print(_unfinished(folder), as_json)
 
 
-def status_command(folder: Path | None, as_json: bool) -> None:
-    """Count trials by what became of them, and name the failed ones."""
-    results = Results(folder) if folder is not None else newest()
-    planned = results.planned()
-    if not planned:
-        raise UsageError(f"{results.folder} has no plan: nothing was run there")
-    states = {i: results.trial(i).status() for i in planned}
-    counts = Counter(states.values())
-    failed = {
-        i: results.trial(i).error()["error"] for i, state in states.items() if state == "failed"
-    }
-    if as_json:
-        click.echo(json.dumps({"results": str(results.folder), "trials": len(planned),
-                               "counts": counts, "failed": failed}, indent=1))  # fmt: skip
-        return
-    click.echo(f"{results.folder}: {len(planned)} trials")
-    for state in ("finished", "failed", "started", "waiting"):
-        if counts[state]:
-            click.echo(f"  {counts[state]:>6} {state}")
-    for trial_id, error in failed.items():
-        click.echo(f"  {trial_id} {planned[trial_id].label}: {error}")
-
-
-def _kind(name: str) -> Kind:
-    return next(k for k in KINDS if k == name)
-
-
 def _trial(name: str, folder: Path | None) -> TrialFolder | None:
     try:
         results = Results(folder) if folder is not None else newest()
@@ -107,7 +58,7 @@ def _trial(name: str, folder: Path | None) -> TrialFolder | None:
 
 
 def _unknown(registry: Registry, name: str, folder: Path | None) -> UsageError:
-    """What to say of a name that is neither known nor the beginning of a trial's id."""
+    """Return the error for a name that is neither known nor the beginning of a trial's id."""
     known = [n for kind in KINDS for n in registry.entries(kind)]
     if difflib.get_close_matches(name, known, n=1, cutoff=0.5):
         return UnknownName("name or trial", name, known)
@@ -154,7 +105,7 @@ def _about(registry: Registry, kind: Kind, name: str, for_dataset: str | None) -
 def _wiring(
     registry: Registry, name: str, side: int | None, for_dataset: str | None
 ) -> dict[str, Any]:
-    """What units a network has, layer by layer, and what cannot be dropped with the reason."""
+    """Return the units of a network, layer by layer, and the reasons for what cannot be dropped."""
     from bench.graph.count import count
     from bench.plan.fixture import build, input_shape
 
@@ -178,7 +129,7 @@ def _wiring(
 
 
 def _of_ten_classes(registry: Registry, name: str, side: int | None) -> "tuple[Layout, str]":
-    """A network as for MNIST, or for ten classes of colour images of the size it asks for."""
+    """Build a network as for MNIST, or for ten classes of colour images of the size it asks for."""
     import torch
 
     from bench.graph.trace import layout_of
