@@ -5,17 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: bench test test-fast check smoke clean
+.PHONY: bench test test-slow test-all check smoke clean
 
 bench: $(READY)  ## the five methods on embedded digits, with the report
 	$(BIN)/bench run quickstart
 	$(BIN)/bench report results/quickstart
 
-test: check  ## everything: style, types, all tests
-	$(BIN)/pytest -n 2
-
-test-fast: check  ## without the tests marked slow
+test: check  ## style, types, and every idea once
 	$(BIN)/pytest -n 2 -m "not slow"
+
+test-slow: $(READY)  ## what is exhaustive: every network and coupling, many kills, long recoveries
+	$(BIN)/pytest -n 2 -m slow
+
+test-all: test test-slow  ## both tiers
 
 check: $(READY)
 	$(BIN)/ruff check .

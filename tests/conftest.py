@@ -7,6 +7,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from child_processes import children_end_with_us
 from small_networks import Blobs, MakeTrial, small_mlp
 from torch import nn
 
@@ -18,6 +19,8 @@ from bench.training.contract import Trial
 from bench.training.recipe import Recipe
 from bench.training.state import TrialInputs
 from bench.training.trial import RunningTrial
+
+__all__ = ["children_end_with_us"]  # a fixture of every test
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -521,7 +521,7 @@ def naive(model: nn.Module, layout: Layout, masks: dict[str, Tensor], x: Tensor)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [vgg_16_bn, resnet_18])
-def test_check_20_dropping_what_is_emitted_is_wrong_and_keeping_it_is_exact(build: Any) -> None:
+def test_dropping_what_is_emitted_is_wrong_and_keeping_it_is_exact(build: Any) -> None:
     torch.manual_seed(0)
     model = lively(build(10, (3, 32, 32)))
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)

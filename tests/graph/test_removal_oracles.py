@@ -82,7 +82,7 @@ def test_a_tied_network_is_torch_prunings_tensor_for_tensor(
 # -- traps of torch-pruning ------------------------------------------------------------------------
 
 
-def test_trap_6_it_leaves_the_model_in_eval_mode_and_we_do_not() -> None:
+def test_torch_pruning_leaves_the_model_in_eval_mode_and_we_do_not() -> None:
     model = Residual().train()
     x = torch.randn(2, 1, 8, 8)
     tp.DependencyGraph().build_dependency(model, (x,))
@@ -98,7 +98,7 @@ def test_trap_6_it_leaves_the_model_in_eval_mode_and_we_do_not() -> None:
     assert smaller.get_submodule("b.1").training
 
 
-def test_trap_6_gradients_need_not_be_on() -> None:
+def test_gradients_need_not_be_on() -> None:
     model = lively(Residual())
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
@@ -110,7 +110,7 @@ def test_trap_6_gradients_need_not_be_on() -> None:
         assert compact(masked, layout, masks)(x).shape == (2, 4)
 
 
-def test_trap_7_it_forgets_what_does_not_learn_and_we_do_not() -> None:
+def test_torch_pruning_forgets_what_does_not_learn_and_we_do_not() -> None:
     model = lively(Residual())
     x = torch.randn(2, 1, 8, 8, dtype=torch.float64)
     for parameter in (*model.a.parameters(), *model.head.parameters()):
@@ -138,7 +138,7 @@ class Padded(nn.Module):
         return self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-def test_trap_9_padded_channels_are_shifted_there_and_right_here() -> None:
+def test_padded_channels_are_shifted_there_and_right_here() -> None:
     torch.manual_seed(0)
     model = lively(Padded())
     x = torch.randn(4, 1, 8, 8, dtype=torch.float64)
@@ -157,7 +157,7 @@ def test_trap_9_padded_channels_are_shifted_there_and_right_here() -> None:
 
 @pytest.mark.parametrize("build", [OptionA, cifar(resnet_20_a)])
 @pytest.mark.parametrize("coupling", ["tied", "branch"])
-def test_trap_9_option_a_is_exact(build: Build, coupling: Any) -> None:
+def test_option_a_is_exact(build: Build, coupling: Any) -> None:
     torch.manual_seed(0)
     model = lively(build())
     channels, side = (1, 8) if build is OptionA else (3, 32)
@@ -183,7 +183,7 @@ class Sliced(nn.Module):
 
 
 @pytest.mark.parametrize("build", [Sliced, Parted])
-def test_trap_9_sizes_in_forward_follow(build: Build) -> None:
+def test_sizes_in_forward_follow(build: Build) -> None:
     torch.manual_seed(0)
     model = lively(build())
     x = torch.randn(3, 1, 8, 8, dtype=torch.float64)
@@ -196,7 +196,7 @@ def test_trap_9_sizes_in_forward_follow(build: Build) -> None:
             assert error(compact(masked, layout, masks), masked, x) <= 1e-12
 
 
-def test_trap_1_groups_stay_equal_and_depthwise_filters_go_with_their_inputs() -> None:
+def test_groups_stay_equal_and_depthwise_filters_go_with_their_inputs() -> None:
     torch.manual_seed(0)
     x = torch.randn(3, 1, 8, 8, dtype=torch.float64)
     grouped = lively(Grouped())
@@ -235,7 +235,7 @@ def share_dropped(layout: Layout, names: list[str], share: float, seed: int) -> 
 
 
 @pytest.mark.slow
-def test_check_6_the_cut_in_resnet_56() -> None:
+def test_the_share_of_multiply_adds_cut_in_resnet_56_is_the_published_one() -> None:
     torch.manual_seed(0)
     model = lively(resnet_56_a(10, (3, 32, 32)))
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
@@ -272,14 +272,14 @@ def test_check_6_the_cut_in_resnet_56() -> None:
     [("resnet-20-a", 40_551_040), ("resnet-32-a", 68_862_592), ("resnet-56-a", 125_485_696),
      ("resnet-110-a", 252_887_680)],
 )  # fmt: skip
-def test_check_7_dense_multiply_adds(name: str, macs: int) -> None:
+def test_dense_multiply_adds_are_the_published_ones(name: str, macs: int) -> None:
     model = Registry().model(name)(10, (3, 32, 32)).eval()
     x = torch.zeros(1, 3, 32, 32)
     assert count(layout_of(model, x), {}).macs_dense == multiply_adds(model, x) == macs
 
 
 @pytest.mark.slow
-def test_check_7_dense_multiply_adds_of_resnet_18_at_224() -> None:
+def test_dense_multiply_adds_of_resnet_18_at_224() -> None:
     model, x = torchvision.models.resnet18().eval(), torch.zeros(1, 3, 224, 224)
     assert count(layout_of(model, x), {}).macs_dense == multiply_adds(model, x) == 1_814_073_344
 
@@ -287,7 +287,7 @@ def test_check_7_dense_multiply_adds_of_resnet_18_at_224() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["tied", "branch"])
 @pytest.mark.parametrize("build", [vgg_16_bn, resnet_18, resnet_20, resnet_56_a])
-def test_check_19_in_single_precision(build: Any, coupling: Any) -> None:
+def test_compact_networks_agree_to_1e_5_in_single_precision(build: Any, coupling: Any) -> None:
     torch.manual_seed(0)
     model = lively(build(10, (3, 32, 32))).float()
     x = torch.randn(8, 3, 32, 32)
@@ -319,7 +319,9 @@ def multiply_adds_by_hooks(model: nn.Module, x: Tensor) -> int:
     ("build", "coupling"),
     [(vgg_16_bn, "tied"), (resnet_18, "tied"), (resnet_20, "branch"), (resnet_20_a, "branch")],
 )
-def test_checks_d9_to_d11_of_dropnet(build: Any, coupling: Any) -> None:
+def test_compact_networks_give_the_same_labels_and_are_counted_alike_three_ways(
+    build: Any, coupling: Any
+) -> None:
     torch.manual_seed(0)
     model = build(10, (3, 32, 32)).eval()
     for module in model.modules():
@@ -345,7 +347,7 @@ def test_checks_d9_to_d11_of_dropnet(build: Any, coupling: Any) -> None:
     assert macs <= theirs <= 1.05 * macs
 
 
-def test_check_d10_a_stream_is_as_wide_as_the_union_of_what_lives() -> None:
+def test_a_stream_is_as_wide_as_the_union_of_what_lives() -> None:
     model = lively(resnet_20(10, (3, 32, 32)))
     layout = layout_of(model, torch.zeros(1, 3, 32, 32, dtype=torch.float64), "branch")
     masks = drawn(layout, 0, inputs=False, keep=0.3)
@@ -365,7 +367,7 @@ SIZES = {"resnet-18": (5312, 896), "resnet-34": (9024, 896), "resnet-50": (28608
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
-def test_check_10_edropouts_states_have_the_published_lengths(name: str) -> None:
+def test_states_of_edropout_have_the_published_lengths(name: str) -> None:
     model = Registry().model(name)(10, (3, 32, 32))
     layout = layout_of(model, torch.zeros(1, 3, 32, 32), "branch")
     length, of_shortcuts = SIZES[name]
@@ -381,7 +383,7 @@ def test_check_10_edropouts_states_have_the_published_lengths(name: str) -> None
 
 
 @pytest.mark.slow
-def test_check_10_a_random_half_of_resnet_18() -> None:
+def test_dropping_a_random_half_of_resnet_18_leaves_the_published_share() -> None:
     torch.manual_seed(0)
     model = lively(resnet_18(10, (3, 32, 32))).float()
     x = torch.randn(8, 3, 32, 32)

@@ -110,7 +110,7 @@ def check(model: nn.Module, masks: dict[str, Tensor], x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("act", ["relu", "tanh", "sigmoid"])
-def test_check_05_a_unit_lives_when_it_is_alive_on_both_sides(act: str) -> None:
+def test_a_unit_lives_when_it_is_alive_on_both_sides(act: str) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), ACTS[act](), nn.Linear(3, 2))
     layout = layout_of(model, torch.zeros(1, 1, 2, 2))
     enter = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 1], [0, 0, 0, 0]]).bool()
@@ -132,7 +132,7 @@ def test_check_05_a_unit_lives_when_it_is_alive_on_both_sides(act: str) -> None:
     st.lists(st.sampled_from(list(ACTS)), min_size=2, max_size=2), st.integers(0, 10**6),
     st.lists(st.sampled_from([0.0, 0.2, 0.6, 0.9]), min_size=3, max_size=3),
 )  # fmt: skip
-def test_check_06_the_compact_network_equals_the_masked_one(
+def test_the_compact_network_equals_the_masked_one(
     acts: list[str], seed: int, keep: list[float]
 ) -> None:
     model = chain(acts, seed=seed)
@@ -141,7 +141,7 @@ def test_check_06_the_compact_network_equals_the_masked_one(
 
 
 @pytest.mark.parametrize("act", list(ACTS))
-def test_check_06_what_a_neuron_without_inputs_emits_is_kept(act: str) -> None:
+def test_what_a_neuron_without_inputs_emits_is_kept(act: str) -> None:
     model = chain([act, act])
     layout = layout_of(model, pictures(1))
     masks = {n: torch.ones(shape, dtype=torch.bool) for n, shape in layout.weights.items()}
@@ -158,7 +158,7 @@ def test_check_06_what_a_neuron_without_inputs_emits_is_kept(act: str) -> None:
 
 @pytest.mark.parametrize("acts", [["sigmoid", "sigmoid"], ["tanh", "sigmoid"], ["relu", "tanh"]])
 @pytest.mark.parametrize("bias", [True, False])
-def test_check_06_layers_of_which_next_to_nothing_is_left(acts: list[str], bias: bool) -> None:
+def test_layers_of_which_next_to_nothing_is_left(acts: list[str], bias: bool) -> None:
     model = chain(acts, bias)
     layout = layout_of(model, pictures(1))
     for first in range(5):

@@ -58,7 +58,7 @@ def pattern(weight: Tensor) -> np.ndarray[Any, Any]:
     return flat.view(np.int32)
 
 
-# -- check 12 --------------------------------------------------------------------------------------
+# -- shared gradients --------------------------------------------------------------------------------------
 
 
 def fed_four() -> nn.Module:
@@ -79,7 +79,7 @@ class WithGradients(SharedTraining):
         return (trial.model.get_parameter("fc.weight") * self.given).sum()
 
 
-def test_check_12_a_centroid_steps_by_the_sum_of_its_members_gradients(
+def test_a_centroid_steps_by_the_sum_of_its_members_gradients(
     make_trial: MakeTrial,
 ) -> None:
     trial = make_trial(fed_four, epochs=1, lr=1.0, momentum=0.0, **BARE | {"weight_decay": 0.0})

@@ -105,7 +105,7 @@ def weights(draw: st.DrawFn) -> tuple[Tensor, int]:
 # -- 1 to 3: values and gradients ------------------------------------------------------------------
 
 
-def test_check_01_values_of_the_hand_case() -> None:
+def test_values_of_the_hand_case() -> None:
     assert float(in_groups(HAND)) == pytest.approx(22, abs=1e-12)
     assert float(out_groups(HAND)) == pytest.approx(18, abs=1e-12)
     assert float(HAND.abs().sum()) == 26
@@ -114,7 +114,7 @@ def test_check_01_values_of_the_hand_case() -> None:
     assert float(out_groups(HAND, size_weighted=True)) == pytest.approx(31.1769, abs=1e-4)
 
 
-def test_check_02_gradients_of_the_hand_case() -> None:
+def test_gradients_of_the_hand_case() -> None:
     for value, expected in (
         (in_groups, [[0.6, 0.8, 0], [0.8, -0.6, 1]]),
         (out_groups, [[0.6, 0.8, 0], [0.307692, -0.230769, 0.923077]]),
@@ -125,7 +125,7 @@ def test_check_02_gradients_of_the_hand_case() -> None:
         assert torch.allclose(weight.grad.T, torch.tensor(expected).double(), atol=1e-6)
 
 
-def test_check_03_a_dead_group_has_a_finite_gradient() -> None:
+def test_a_dead_group_has_a_finite_gradient() -> None:
     weight = torch.tensor([[3.0, 0, 4], [0, 0, 0]]).T.contiguous().requires_grad_()
     into, out_of = in_groups(weight), out_groups(weight)
     assert (into.item(), out_of.item()) == (7, 5)
@@ -137,9 +137,7 @@ def test_check_03_a_dead_group_has_a_finite_gradient() -> None:
 
 @steady
 @given(weights(), st.booleans())
-def test_checks_01_and_02_values_and_gradients_equal_loops(
-    made: tuple[Tensor, int], sized: bool
-) -> None:
+def test_and_02_values_and_gradients_equal_loops(made: tuple[Tensor, int], sized: bool) -> None:
     weight, columns = made
     into, out_of = families_of(tuple(weight.shape), columns, sized)
     for family, arguments, function in (
@@ -165,7 +163,7 @@ def test_checks_01_and_02_values_and_gradients_equal_loops(
 # -- 4: proximal maps ------------------------------------------------------------------------------
 
 
-def test_check_04_proximal_steps_of_the_hand_case() -> None:
+def test_proximal_steps_of_the_hand_case() -> None:
     into = _groups.prox_in_groups(HAND, 6).T
     assert torch.allclose(into, torch.tensor([[0, 0, 0], [0, 0, 6.0]]).double())
     out_of = _groups.prox_out_groups(HAND, 6).T
@@ -180,7 +178,7 @@ def test_check_04_proximal_steps_of_the_hand_case() -> None:
         (3, 50, [[0.1901, 0.2018, 0], [0.7338, -0.3159, 6.0260]]),
     ],
 )
-def test_check_04_both_families_of_the_hand_case(
+def test_both_families_of_the_hand_case(
     step: float, rounds: int, expected: list[list[float]]
 ) -> None:
     found = _groups.prox_both(HAND, step, rounds=rounds).T
@@ -189,7 +187,7 @@ def test_check_04_both_families_of_the_hand_case(
 
 @steady
 @given(weights(), st.booleans(), st.floats(0, 2.5), st.sampled_from([0.0, 0.3]))
-def test_check_04_proximal_maps_are_minima(
+def test_proximal_maps_are_minima(
     made: tuple[Tensor, int], sized: bool, step: float, l1: float
 ) -> None:
     weight, columns = made
@@ -210,7 +208,7 @@ def test_check_04_proximal_maps_are_minima(
 
 @steady
 @given(st.integers(0, 10**6), st.sampled_from([1e-3, 1e-2, 0.1]), st.sampled_from([0.0, 0.01]))
-def test_check_04_five_rounds_are_as_good_as_exact_for_a_small_step(
+def test_five_rounds_are_as_good_as_exact_for_a_small_step(
     seed: int, step: float, l1: float
 ) -> None:
     g = torch.Generator().manual_seed(seed)
@@ -226,7 +224,7 @@ def test_check_04_five_rounds_are_as_good_as_exact_for_a_small_step(
 
 @steady
 @given(weights(), st.floats(0, 3))
-def test_check_04_a_group_that_one_family_empties_is_exactly_zero(
+def test_a_group_that_one_family_empties_is_exactly_zero(
     made: tuple[Tensor, int], step: float
 ) -> None:
     weight, columns = made

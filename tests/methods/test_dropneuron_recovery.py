@@ -327,7 +327,7 @@ def recovered(folder: Path, seeds: str, *options: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_check_07_the_true_inputs_are_found(tmp_path: Path) -> None:
+def test_the_true_inputs_are_found(tmp_path: Path) -> None:
     records = recovered(tmp_path, "0-3", "l1=50", "group=250")
     assert len(records) == 4
     assert sum(r["metrics"]["support_exact"] for r in records) >= 3
@@ -336,7 +336,7 @@ def test_check_07_the_true_inputs_are_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_check_08_each_family_empties_its_own_side(tmp_path: Path) -> None:
+def test_each_family_empties_its_own_side(tmp_path: Path) -> None:
     out_only = recovered(tmp_path / "out", "0-1", "l1=0", "group=250", "families=out")
     in_only = recovered(tmp_path / "in", "0-1", "l1=0", "group=250", "families=in")
     hidden = [[r["metrics"]["live"]["fc1"]["live"] for r in records]

@@ -166,7 +166,7 @@ def prune(method: EDropout, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> Ev
 # -- 1: energy -------------------------------------------------------------------------------
 
 
-def test_check_01_energy_of_the_hand_case() -> None:
+def test_energy_of_the_hand_case() -> None:
     logits = torch.tensor([[2.0, 1, 0, -1], [0, 3, 1, 2], [1, 1, 1, 5]])
     labels = torch.tensor([0, 3, 2])  # margins 1, -1 and -4
     assert float(evolve.energy(logits, labels)) == pytest.approx(4 / 3, abs=1e-6)
@@ -176,7 +176,7 @@ def test_check_01_energy_of_the_hand_case() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 10])
-def test_check_01_energy_equals_a_loop_over_images(classes: int) -> None:
+def test_energy_equals_a_loop_over_images(classes: int) -> None:
     g = torch.Generator().manual_seed(classes)
     for size in (1, 7, 128):
         # Large logits too: the label must be left out, not just pushed down by a constant.
@@ -191,7 +191,7 @@ def test_check_01_energy_equals_a_loop_over_images(classes: int) -> None:
 # -- 2: operators ----------------------------------------------------------------------------
 
 
-def test_check_02_operators_on_the_hand_case() -> None:
+def test_operators_on_the_hand_case() -> None:
     a, b, c = bits("1010"), bits("1100"), bits("1001")
     low, high = torch.full((4,), 0.01), torch.full((4,), 0.99)
     assert torch.equal(evolve.mutate(a, b, c, low, "diff", 0.9), bits("1111"))
@@ -205,7 +205,7 @@ def test_check_02_operators_on_the_hand_case() -> None:
 
 
 @pytest.mark.parametrize("operator", ["diff", "code"])
-def test_check_02_operators_follow_their_truth_table(operator: Operator) -> None:
+def test_operators_follow_their_truth_table(operator: Operator) -> None:
     for a, b, c, mutates in itertools.product([False, True], repeat=4):
         if operator == "diff":
             u = 0.2 if mutates else 0.8
@@ -218,7 +218,7 @@ def test_check_02_operators_follow_their_truth_table(operator: Operator) -> None
         assert bool(found) == expected, (a, b, c, mutates)
 
 
-def test_check_02_parents_are_three_different_others() -> None:
+def test_parents_are_three_different_others() -> None:
     g = torch.Generator().manual_seed(0)
     draws = 3000
     seen = torch.zeros(5, 3, 5)
@@ -232,7 +232,7 @@ def test_check_02_parents_are_three_different_others() -> None:
     assert float((seen[others] / draws - 0.25).abs().max()) < 5 * math.sqrt(0.1875 / draws)
 
 
-def test_check_02_four_states_are_enough_for_a_child() -> None:
+def test_four_states_are_enough_for_a_child() -> None:
     g = torch.Generator().manual_seed(0)
     assert {frozenset(row) for row in evolve.parents_of(4, g).tolist()} == {
         frozenset({0, 1, 2, 3}) - {child} for child in range(4)
@@ -243,7 +243,7 @@ def test_check_02_four_states_are_enough_for_a_child() -> None:
     assert "no labels" in EDropout().impossible(dataclasses.replace(on, task="regression"))
 
 
-def test_check_02_a_converged_population_is_at_rest_under_diff_only() -> None:
+def test_a_converged_population_is_at_rest_under_diff_only() -> None:
     g = torch.Generator().manual_seed(0)
     states = (torch.rand(1, 4000, generator=g) < 0.5).expand(8, 4000)
     assert torch.equal(evolve.offspring(states, "diff", 0.9, 0.5, g), states)
@@ -255,7 +255,7 @@ def test_check_02_a_converged_population_is_at_rest_under_diff_only() -> None:
 
 
 @pytest.mark.parametrize("p", [0.2, 0.4, 0.5, 0.6, 0.8])
-def test_check_03_the_first_population_has_a_share_p_of_ones(p: float) -> None:
+def test_the_first_population_has_a_share_p_of_ones(p: float) -> None:
     g = torch.Generator().manual_seed(0)
     states = evolve.first_population(8, 6208, p, g)
     assert states.shape == (8, 6208)
@@ -267,7 +267,7 @@ def test_check_03_the_first_population_has_a_share_p_of_ones(p: float) -> None:
     assert evolve.mean_hamming(states) == pytest.approx(differ, abs=0.01)
 
 
-def test_check_03_a_layer_never_starts_empty() -> None:
+def test_a_layer_never_starts_empty() -> None:
     g = torch.Generator().manual_seed(0)
     states = evolve.first_population(2000, 6, 0.3, g)
     sizes = [2, 1, 3]
@@ -287,7 +287,7 @@ def test_check_03_a_layer_never_starts_empty() -> None:
 
 
 @pytest.mark.parametrize("operator", ["diff", "code"])
-def test_check_03_no_state_leaves_a_layer_empty_during_the_evolution(
+def test_no_state_leaves_a_layer_empty_during_the_evolution(
     make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch, operator: Operator
 ) -> None:
     monkeypatch.setattr(edropout, "Evolution", Watched)
@@ -324,7 +324,7 @@ def drift(operator: Operator, crossover: float) -> dict[int, tuple[float, float]
     return found
 
 
-def test_check_04_neutral_drift() -> None:
+def test_neutral_drift() -> None:
     diff, code = drift("diff", 0.5), drift("code", 0.9)
     for kept, _ in diff.values():
         assert kept == pytest.approx(0.5, abs=0.02)
@@ -340,7 +340,7 @@ def test_check_04_neutral_drift() -> None:
 # -- 5: selection ----------------------------------------------------------------------------
 
 
-def test_check_05_selection_keeps_replaces_and_keeps() -> None:
+def test_selection_keeps_replaces_and_keeps() -> None:
     states, children = bits("111000").view(3, 2), bits("000111").view(3, 2)
     parents, offspring = torch.tensor([1.0, 2, 2]), torch.tensor([1.0, 1, 3])
     kept, energies = evolve.select(states, parents, children, offspring)
@@ -348,7 +348,7 @@ def test_check_05_selection_keeps_replaces_and_keeps() -> None:
     assert energies.tolist() == [1, 1, 2]
 
 
-def test_check_05_a_slot_changes_only_for_a_lower_energy_and_parents_stay_stale(
+def test_a_slot_changes_only_for_a_lower_energy_and_parents_stay_stale(
     make_trial: MakeTrial,
 ) -> None:
     trial = make_trial(normed_conv)
@@ -378,7 +378,7 @@ def test_check_05_a_slot_changes_only_for_a_lower_energy_and_parents_stay_stale(
     assert 0 < replaced < 6 * 8
 
 
-def test_check_05_rescored_parents_have_this_batchs_energy(make_trial: MakeTrial) -> None:
+def test_rescored_parents_have_this_batchs_energy(make_trial: MakeTrial) -> None:
     trial = make_trial(normed_conv)
     evolution = evolution_for(trial, rescore=True)
     tensors = trial.snapshot().tensors
@@ -391,7 +391,7 @@ def test_check_05_rescored_parents_have_this_batchs_energy(make_trial: MakeTrial
 
 
 @pytest.mark.parametrize("rescore", [False, True])
-def test_check_05_the_best_energy_never_rises_over_500_steps(
+def test_the_best_energy_never_rises_over_500_steps(
     make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch, rescore: bool
 ) -> None:
     monkeypatch.setattr(edropout, "Evolution", Watched)
@@ -440,7 +440,7 @@ def dropped_entries(trial: Trial, state: Tensor) -> dict[str, Tensor]:
     return gone
 
 
-def test_check_07_one_step_moves_kept_entries_as_in_the_zeroed_network_and_no_others(
+def test_one_step_moves_kept_entries_as_in_the_zeroed_network_and_no_others(
     make_trial: MakeTrial,
 ) -> None:
     # One batch of all images: one step, and their order does not matter.
@@ -472,7 +472,7 @@ def test_check_07_one_step_moves_kept_entries_as_in_the_zeroed_network_and_no_ot
     assert moved > 200
 
 
-def test_check_07_a_unit_that_returns_has_the_weights_it_left_with(make_trial: MakeTrial) -> None:
+def test_a_unit_that_returns_has_the_weights_it_left_with(make_trial: MakeTrial) -> None:
     trial = make_trial(normed_conv, epochs=1)
     for site, places in PLACES.items():
         mask = torch.ones(len(places), dtype=torch.bool)
@@ -491,7 +491,7 @@ def test_check_07_a_unit_that_returns_has_the_weights_it_left_with(make_trial: M
 # -- 8: evaluation leaves no trace -----------------------------------------------------------
 
 
-def test_check_08_scoring_a_population_leaves_the_network_as_it_was(make_trial: MakeTrial) -> None:
+def test_scoring_a_population_leaves_the_network_as_it_was(make_trial: MakeTrial) -> None:
     trial = make_trial(conv_with_dropout)
     evolution = evolution_for(trial)
     trial.model.train()
@@ -512,7 +512,7 @@ def test_check_08_scoring_a_population_leaves_the_network_as_it_was(make_trial: 
     assert not torch.equal(trial.model.bn1.running_mean, before["bn1.running_mean"])
 
 
-def test_check_08_running_statistics_learn_from_training_passes_only(
+def test_running_statistics_learn_from_training_passes_only(
     make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
@@ -550,7 +550,7 @@ def forward_by_hand(tensors: dict[str, Tensor], state: Tensor, x: Tensor) -> dic
     return found
 
 
-def test_check_08_full_and_pruned_networks_have_their_own_outputs_and_statistics(
+def test_full_and_pruned_networks_have_their_own_outputs_and_statistics(
     make_trial: MakeTrial,
 ) -> None:
     trial = make_trial(normed_conv, epochs=8, batch_size=192)
@@ -576,7 +576,7 @@ def test_check_08_full_and_pruned_networks_have_their_own_outputs_and_statistics
     assert float(difference.abs().max()) > 0.1
 
 
-def test_check_08_evaluating_under_the_final_state_changes_nothing(make_trial: MakeTrial) -> None:
+def test_evaluating_under_the_final_state_changes_nothing(make_trial: MakeTrial) -> None:
     trial = make_trial(normed_conv, epochs=2)
     EDropout().prune(trial)
     for training in (True, False):
@@ -601,7 +601,7 @@ def test_check_08_evaluating_under_the_final_state_changes_nothing(make_trial: M
 # -- 9: the freeze ---------------------------------------------------------------------------
 
 
-def test_check_09_after_the_freeze_masks_stand_still_and_weights_do_not(
+def test_after_the_freeze_masks_stand_still_and_weights_do_not(
     make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edropout, "Evolution", Watched)
@@ -648,7 +648,7 @@ def test_check_09_after_the_freeze_masks_stand_still_and_weights_do_not(
     assert torch.equal(state_of(trial), frozen["state"])
 
 
-def test_check_09_a_population_that_agrees_ends_the_evolution_early(
+def test_a_population_that_agrees_ends_the_evolution_early(
     make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = make_trial(normed_conv, epochs=4)
@@ -659,7 +659,7 @@ def test_check_09_a_population_that_agrees_ends_the_evolution_early(
     assert prune(EDropout(converged=0.0), unmet, monkeypatch).rule == "epoch 2"
 
 
-def test_check_09_the_mask_in_force_is_the_state_of_lowest_energy(make_trial: MakeTrial) -> None:
+def test_the_mask_in_force_is_the_state_of_lowest_energy(make_trial: MakeTrial) -> None:
     trial = make_trial(normed_conv)
     evolution = evolution_for(trial, rescore=True)  # then the best one is often another
     chosen = set()
@@ -680,7 +680,7 @@ def kept_share(trial: Trial) -> float:
     return sum(int(m.sum()) for m in masks) / sum(len(m) for m in masks)
 
 
-def test_check_11_about_half_of_the_units_of_a_wide_network_stay(make_trial: MakeTrial) -> None:
+def test_about_half_of_the_units_of_a_wide_network_stay(make_trial: MakeTrial) -> None:
     shares = []
     for seed in range(3):
         trial = make_trial(wide_mlp, seed=seed, epochs=8)
@@ -690,7 +690,7 @@ def test_check_11_about_half_of_the_units_of_a_wide_network_stay(make_trial: Mak
     assert len(set(shares)) > 1
 
 
-def test_check_11_the_share_kept_grows_with_p(make_trial: MakeTrial) -> None:
+def test_the_share_kept_grows_with_p(make_trial: MakeTrial) -> None:
     shares = []
     for p in (0.2, 0.5, 0.8):
         trial = make_trial(wide_mlp, epochs=4)
@@ -703,7 +703,7 @@ def test_check_11_the_share_kept_grows_with_p(make_trial: MakeTrial) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
-def test_check_11_about_half_of_the_units_of_lenet_300_100_stay(
+def test_about_half_of_the_units_of_lenet_300_100_stay(
     make_trial: MakeTrial, tmp_path: Path, seed: int
 ) -> None:
     dataset, cpu = Mnist5k(), torch.device("cpu")
@@ -738,7 +738,7 @@ def fresh(make_trial: MakeTrial, run: int, seed: int = 0) -> Trial:
 
 
 @pytest.mark.parametrize("operator", ["diff", "code"])
-def test_check_12_the_same_seed_gives_the_same_states_and_energies(
+def test_the_same_seed_gives_the_same_states_and_energies(
     make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch, operator: Operator
 ) -> None:
     method = EDropout(operator=operator)
@@ -761,7 +761,7 @@ def test_check_12_the_same_seed_gives_the_same_states_and_energies(
     assert not torch.equal(one.states, other.states)
 
 
-def test_check_12_a_run_found_in_the_store_ends_as_the_computed_one(
+def test_a_run_found_in_the_store_ends_as_the_computed_one(
     make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, again = fresh(make_trial, 0), fresh(make_trial, 0)
@@ -778,7 +778,7 @@ def test_check_12_a_run_found_in_the_store_ends_as_the_computed_one(
 
 
 @pytest.mark.parametrize("build", [normed_conv, conv_with_dropout])
-def test_check_12_energies_under_gates_are_those_of_zeroed_copies(
+def test_energies_under_gates_are_those_of_zeroed_copies(
     make_trial: MakeTrial, build: Callable[[], nn.Module]
 ) -> None:
     trial = make_trial(build)

@@ -46,7 +46,7 @@ def check_sound(values: Tensor, k: int, found: Clusters) -> None:
     assert len(found.centroids) <= k
 
 
-def test_check_11_linear_start_of_five_values() -> None:
+def test_linear_start_of_five_values() -> None:
     values = torch.tensor([-1, -0.8, 0.5, 0.7, 1.1])
     assert first_centroids(values, 2, "linear").tolist() == [-1.0, float(values[-1])]
     found = kmeans(values, 2)

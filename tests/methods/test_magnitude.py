@@ -32,14 +32,14 @@ from bench.models.lenet import lenet_300_100
 # -- checks by number ------------------------------------------------------------------------------
 
 
-def test_check_08_the_standard_deviation_is_the_populations(make_trial: MakeTrial) -> None:
+def test_the_standard_deviation_is_the_populations(make_trial: MakeTrial) -> None:
     trial = one_layer(make_trial, -2, -1, 0, 1, 2)
     Magnitude(**at_once, quality=0.7).prune(trial)
     assert trial.masks["fc.weight"].tolist() == [[True, True, False, True, True]]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_check_09_exactly_one_of_two_equal_weights_goes(make_trial: MakeTrial, seed: int) -> None:
+def test_exactly_one_of_two_equal_weights_goes(make_trial: MakeTrial, seed: int) -> None:
     kept = []
     for method in (Magnitude(**at_once, step=None), Magnitude(**at_once, densities="0.75")):
         trial = one_layer(make_trial, 1, 1, 2, 3)
@@ -54,14 +54,14 @@ def test_check_09_exactly_one_of_two_equal_weights_goes(make_trial: MakeTrial, s
         assert bool(mask[2:].all())
 
 
-def test_check_10_the_deviation_is_the_survivors(make_trial: MakeTrial) -> None:
+def test_the_deviation_is_the_survivors(make_trial: MakeTrial) -> None:
     trial = one_layer(make_trial, -2, 0, 0, 0, 1.5)
     trial.masks["fc.weight"] = trial.model.get_parameter("fc.weight").detach() != 0
     Magnitude(**at_once, quality=1.0).prune(trial)  # 1.75; with the zeros it would be 1.11
     assert trial.masks["fc.weight"].tolist() == [[True, False, False, False, False]]
 
 
-def test_check_10_a_weight_at_the_threshold_stays(make_trial: MakeTrial) -> None:
+def test_a_weight_at_the_threshold_stays(make_trial: MakeTrial) -> None:
     trial = one_layer(make_trial, -2, 0, 0, 0, 2)
     trial.masks["fc.weight"] = trial.model.get_parameter("fc.weight").detach() != 0
     Magnitude(**at_once, quality=1.0).prune(trial)
@@ -71,7 +71,7 @@ def test_check_10_a_weight_at_the_threshold_stays(make_trial: MakeTrial) -> None
     assert equal.masks.counts() == {}
 
 
-def test_check_15_densities_of_lottery_tickets() -> None:
+def test_densities_of_lottery_tickets() -> None:
     masks = masks_of(lenet_300_100(10, (1, 28, 28)), 1, 28, 28)
     g = torch.Generator().manual_seed(0)
     score = {n: torch.rand(s, generator=g) for n, s in masks.layout.weights.items()}
@@ -90,7 +90,7 @@ def test_check_15_densities_of_lottery_tickets() -> None:
 @pytest.mark.parametrize(
     ("density", "p"), [(0.08, 0.141), (0.09, 0.150), (0.11, 0.166), (0.04, 0.100)]
 )
-def test_check_16_dropout_goes_down_with_the_root_of_connections(
+def test_dropout_goes_down_with_the_root_of_connections(
     make_trial: MakeTrial, density: float, p: float
 ) -> None:
     trial = make_trial(with_dropout)
@@ -108,7 +108,7 @@ def test_check_16_dropout_goes_down_with_the_root_of_connections(
      Magnitude(quality=0.6, rounds=3), Magnitude(quality=0.6, rounds=2, freeze="alternate")],
     ids=str,
 )  # fmt: skip
-def test_check_17_masks_only_shrink(
+def test_masks_only_shrink(
     make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch, method: Magnitude
 ) -> None:
     trial = make_trial(small_conv, target=6.0 if method.rate_here() == "target" else None, epochs=1)
@@ -124,7 +124,7 @@ def test_check_17_masks_only_shrink(
 @pytest.mark.parametrize(
     "method", [Magnitude(scope="global"), Magnitude(quality=0.7, rounds=2)], ids=str
 )
-def test_check_18_dropped_weights_and_their_optimiser_state_are_zero_after_every_step(
+def test_dropped_weights_and_their_optimiser_state_are_zero_after_every_step(
     make_trial: MakeTrial, method: Magnitude, optimizer: str
 ) -> None:
     target = 4.0 if method.rate_here() == "target" else None

@@ -53,7 +53,7 @@ def test_numbers_of_one_width_are_unpacked(width: int) -> None:
     assert np.array_equal(unpack(data, len(numbers), width), numbers)
 
 
-def test_check_13_huffman_lengths_and_canonical_codes() -> None:
+def test_huffman_lengths_and_canonical_codes() -> None:
     counts = np.array([5, 2, 1, 1])
     lengths = code_lengths(counts)
     assert lengths.tolist() == [1, 2, 3, 3]
@@ -109,7 +109,7 @@ def test_codes_are_written_highest_bit_first_in_order() -> None:
     )
 
 
-def test_check_14_relative_index_with_fillers() -> None:
+def test_relative_index_with_fillers() -> None:
     symbols = entries(gaps_of(np.array([1, 4, 15])), 3)
     assert codes(symbols, 3).tolist() == [1, 2, 7, 2]
     assert (symbols == 8).tolist() == [False, False, True, False]
@@ -138,7 +138,7 @@ def test_evenly_dropped_weights_need_as_many_fillers_as_the_formula_says(
     assert fillers / len(positions) == pytest.approx(fillers_per_weight, abs=0.005)
 
 
-def test_check_12_sixteen_weights_in_four_clusters() -> None:
+def test_sixteen_weights_in_four_clusters() -> None:
     shared = Shared(
         (4, 4), torch.tensor([2.0, 1.5, 0.0, -1.0]), torch.arange(16).reshape(4, 4) % 4,
         torch.ones(4, 4, dtype=torch.bool),
