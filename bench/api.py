@@ -14,7 +14,7 @@ from bench.errors import (
     UsageError,
 )
 from bench.graph.count import reconnected
-from bench.graph.modes import evaluating, scoring
+from bench.graph.eval_mode import evaluating, scoring
 from bench.graph.structure import Layer, Layout, Site
 from bench.pruning.gates import Gates
 from bench.pruning.masks import Masks, Scope, Scores

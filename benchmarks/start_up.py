@@ -73,7 +73,7 @@ def fill(folder: Path, seeds: int) -> int:
     from bench.plan.expand import make_plan
     from bench.plan.registry import Registry
     from bench.plan.request import Request
-    from bench.store.spec import TrialSpec
+    from bench.store.trial_identity import TrialSpec
     from bench.sweep.execute import sources
 
     registry = Registry()

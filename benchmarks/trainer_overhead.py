@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 
 from bench.api import Dataset, Images, Split
 from bench.data.batches import Part
-from bench.plan.fixture import build
+from bench.plan.build_network import build
 from bench.plan.registry import Registry
 from bench.pruning.hard_mask import HardMask
 from bench.pruning.masks import Masks

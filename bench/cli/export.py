@@ -13,7 +13,7 @@ from bench.store.atomic import whole_file
 from bench.store.results import Results, TrialFolder, newest
 
 if TYPE_CHECKING:
-    from bench.sweep.export import Exported, Form
+    from bench.sweep.export_network import Exported, Form
 
 
 def export_command(
@@ -32,17 +32,17 @@ def export_command(
     if form == "dc":
         _take_file(folder, out)
         return
-    from bench.sweep import export
+    from bench.sweep import export_network
 
     if form == "onnx":
-        export.need_onnx()
+        export_network.need_onnx()
     registry = Registry(plugins)
     trial = rebuilt_trial(registry, folder)
     if _has_changed(registry, folder, trial.spec.model):
         click.echo(f"Note: the code of {trial.spec.model} has changed since trial {folder.id} was "
                    "run; the network is as the code is now", err=True)  # fmt: skip
     click.echo(f"Exporting {trial.spec.label}", err=True)
-    _tell(export.export(trial, form, out))
+    _tell(export_network.export(trial, form, out))
 
 
 def _take_file(folder: TrialFolder, out: Path) -> None:

@@ -59,7 +59,7 @@ def _fitted(
 
     A file may come from anybody: a network is only built if it is a plug-in here, never from a path.
     """
-    from bench.plan.fixture import build
+    from bench.plan.build_network import build
     from bench.training.loop import load_model
 
     if not isinstance(model, str) or not isinstance(dataset, str):

@@ -28,7 +28,9 @@ def cli() -> None:
 @cli.command()
 @run_options
 def run(**flags: Any) -> None:
-    """Train, prune and measure. What is finished is skipped; run it again to go on.
+    """Train, prune and measure; finished trials are skipped.
+
+    Run it again to go on from where it was stopped.
 
     SUITE is a name from `bench list suites` or a TOML file; flags win over what it says.
 
@@ -69,7 +71,9 @@ def run(**flags: Any) -> None:
 )
 @json
 def report(**flags: Any) -> None:
-    """Write tables and figures of the newest run, or of the RESULTS folders given.
+    """Write tables and figures of finished trials.
+
+    They are those of the newest run, or of the RESULTS folders given.
 
     The Markdown table goes to stdout, with the definitions of its columns under it.
     """  # fmt: skip
@@ -83,7 +87,7 @@ def report(**flags: Any) -> None:
 @plugin
 @json
 def list_(kind: str, plugins: tuple[Path, ...], as_json: bool) -> None:
-    """List what there is of a kind, a line each."""
+    """List the names of a kind, a line each."""
     from bench.cli.list import list_command
 
     list_command(kind, plugins, as_json)
@@ -100,7 +104,9 @@ def list_(kind: str, plugins: tuple[Path, ...], as_json: bool) -> None:
 def show(
     name: str, dataset: str | None, results: Path | None, plugins: tuple[Path, ...], as_json: bool
 ) -> None:
-    """Show a method, model, data set or suite, or a trial by the beginning of its id.
+    """Show a method, model, data set, suite or trial.
+
+    A trial is named by its id or the beginning of it.
 
     A name that is of two kinds, as a method and a suite may be, is shown for both; --json then
     gives a list.
@@ -122,10 +128,10 @@ def show(
 def export(
     trial: str, form: Any, results: Path | None, out: Path, plugins: tuple[Path, ...]
 ) -> None:
-    """Take a trial's pruned network away, without its dropped units and without bench.
+    """Export a pruned network, to be run without bench.
 
-    TRIAL is a finished trial's id or the beginning of it. What is written is loaded again and must
-    give the same logits; dc is the file that the trial was measured on.
+    TRIAL is a finished trial's id or the beginning of it. Its dropped units are cut out. The written
+    file is loaded again and must give the same logits; dc is the file that the trial was measured on.
 
     \b
     bench export 3fa9 --to onnx
@@ -141,7 +147,9 @@ def export(
               help="Where the weights go.  [default: beside FILE, as .safetensors]")  # fmt: skip
 @plugin
 def import_file(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> None:
-    """Rebuild a network from a Deep Compression FILE.dc, and say what each layer takes of it.
+    """Rebuild a network from a Deep Compression file.
+
+    It also prints the bytes that each layer takes in FILE.dc.
 
     \b
     bench export 3fa9 --to dc
@@ -156,7 +164,7 @@ def import_file(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> None
 @click.argument("results", required=False, type=RESULTS)
 @json
 def status(results: Path | None, as_json: bool) -> None:
-    """Say how far a run is: trials finished, failed, started and waiting."""
+    """Count finished, failed, started and waiting trials."""
     from bench.cli.status import status_command
 
     status_command(results, as_json)
@@ -174,9 +182,12 @@ def status(results: Path | None, as_json: bool) -> None:
 def measure(
     results: Path | None, effort: str, device: str, threads: int, plugins: tuple[Path, ...]
 ) -> None:
-    """Time every finished network of a results folder, dense and compact in turn.
+    """Time the finished networks of a results folder.
 
-    Run it while nothing else runs. Times go into the trials' cost.json; what has them is skipped.
+    Dense and compact networks take turns.
+
+    Run it while nothing else runs. Times go into the trials' cost.json;
+    trials that have them are skipped.
     """
     from bench.cli.measure import measure_command
 
@@ -186,7 +197,10 @@ def measure(
 @cli.command()
 @click.argument("results", required=False, type=RESULTS)
 def clean(results: Path | None) -> None:
-    """Empty a results folder's cache of phases; finished trials and reports stay."""
+    """Empty a results folder's cache of phases.
+
+    Finished trials and reports stay.
+    """
     from bench.cli.clean import clean_command
 
     clean_command(results)

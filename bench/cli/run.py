@@ -12,8 +12,8 @@ from bench.errors import BenchError, UnknownName, UsageError
 from bench.plan.registry import Registry
 
 if TYPE_CHECKING:
-    from bench.store.spec import TrialSpec
-    from bench.sweep.local import WorkerConfig
+    from bench.store.trial_identity import TrialSpec
+    from bench.sweep.local_workers import WorkerConfig
 
 PHASES_CAP_BYTES = 20 * 2**30
 
@@ -64,7 +64,7 @@ def run_command(**given: Any) -> int:
     if flags.dry_run:
         _tell(*plan.notes)
         return _dry_run(plan, results, flags.as_json)
-    from bench.sweep.local import WorkerConfig, jobs_of
+    from bench.sweep.local_workers import WorkerConfig, jobs_of
     from bench.sweep.pending import find_pending
 
     workers = jobs_of(flags.jobs, len(plan.chains), flags.threads, flags.device)
@@ -87,7 +87,7 @@ def run_command(**given: Any) -> int:
 def _run(
     flags: Flags, plan: Any, pending: Any, results: Any, config: "WorkerConfig", workers: int
 ) -> int:
-    from bench.sweep.local import sweep
+    from bench.sweep.local_workers import sweep
     from bench.sweep.progress import reporter
 
     outcome = sweep(plan, pending, config, workers, reporter(flags.progress, flags.as_json))

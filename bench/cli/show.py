@@ -107,7 +107,7 @@ def _wiring(
 ) -> dict[str, Any]:
     """Return the units of a network, layer by layer, and the reasons for what cannot be dropped."""
     from bench.graph.count import count
-    from bench.plan.fixture import build, input_shape
+    from bench.plan.build_network import build, input_shape
 
     if for_dataset is None:
         layout, built_for = _of_ten_classes(registry, name, side)

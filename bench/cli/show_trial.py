@@ -11,7 +11,7 @@ from bench.data.metrics import TASKS
 from bench.errors import BenchError, UsageError
 from bench.plan.registry import Registry
 from bench.store.results import Results, TrialFolder
-from bench.store.spec import TrialSpec
+from bench.store.trial_identity import TrialSpec
 
 if TYPE_CHECKING:
     from bench.measure.by_layer import LayerSize

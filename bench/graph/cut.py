@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from bench.errors import BenchError
 from bench.graph.count import LiveUnits, live_units
+from bench.graph.eval_mode import evaluating
 from bench.graph.folding import (
     Constant,
     counts_padding,
@@ -29,7 +30,6 @@ from bench.graph.folding import (
     normalised,
     total,
 )
-from bench.graph.modes import evaluating
 from bench.graph.operations import argument, is_sigmoid, split_sizes, writes_into
 from bench.graph.structure import Layout
 

@@ -13,7 +13,7 @@ from torch import fx
 
 from bench.graph import channels as flows
 from bench.graph.channels import CannotFollow, Flow
-from bench.graph.coupling import Groups, Signal
+from bench.graph.coupled_groups import Groups, Signal
 from bench.graph.operations import (
     NORMS,
     Role,
@@ -25,7 +25,7 @@ from bench.graph.operations import (
     split_sizes,
     writes_into,
 )
-from bench.graph.shape_numbers import ShapeNumbers
+from bench.graph.shape_arithmetic import ShapeNumbers
 from bench.graph.structure import Coupling, Layer, Norm
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from bench.graph import channels as flows
 from bench.graph.dependency import Dependencies
-from bench.graph.modes import evaluating
+from bench.graph.eval_mode import evaluating
 from bench.graph.operations import LeafTracer, shapes_of, writes_into
 from bench.graph.structure import Coupling, Layer, Layout, Reading, Site
 

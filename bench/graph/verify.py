@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bench.errors import TrialFailed
 from bench.graph.count import live_units
 from bench.graph.cut import CannotCut, compact
-from bench.graph.modes import evaluating
+from bench.graph.eval_mode import evaluating
 from bench.graph.structure import Layout
 from bench.seeds import generator
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bench.errors import TrialFailed
 from bench.graph.structure import Layout
 from bench.measure.codec import JSON, Entropy, Shared, decode, encode, sizes
-from bench.measure.codec.shared import MOST_VALUES
+from bench.measure.codec.shared_weights import MOST_VALUES
 from bench.store.atomic import whole_file
 from bench.training.loop import load_model
 

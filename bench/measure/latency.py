@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.images import Shape
-from bench.graph.modes import evaluating
+from bench.graph.eval_mode import evaluating
 
 Effort = Literal["off", "quick", "full"]
 BATCH_SIZES = (1, 32)

@@ -16,7 +16,7 @@ from bench.measure.codec import JSON
 from bench.measure.quality import quality
 from bench.pruning.hard_mask import apply_hard, zero
 from bench.store.atomic import whole_file
-from bench.store.spec import TrialSpec
+from bench.store.trial_identity import TrialSpec
 from bench.training.loop import load_model
 from bench.training.state import KeptState
 from bench.training.trial import TrialOutcome

@@ -1,7 +1,7 @@
 """From a request to the graph of its trials: names, options, suites, controls.
 
 `request.py` reads flags and suite files, `registry.py` finds plug-ins by name, `expand.py` makes the
-trials and what waits for what, `fixture.py` builds a network for a data set.
+trials and what waits for what, `build_network.py` builds a network for a data set.
 
 May import: data, errors, graph, seeds, store, training.
 Open first: expand.py

@@ -8,11 +8,11 @@ from typing import Any
 
 from bench.errors import UnknownName, UsageError
 from bench.graph.structure import Coupling, Layout
-from bench.plan.fixture import build
+from bench.plan.build_network import build
 from bench.plan.options import grid, method_of, non_default, recipe_of
 from bench.plan.registry import Registry
 from bench.plan.request import DEFAULT_MODELS, Request, parse_seeds, parse_targets
-from bench.store.spec import TrialSpec
+from bench.store.trial_identity import TrialSpec
 from bench.training.method import Fixture, Method
 from bench.training.network import about
 from bench.training.pretrained import check_file, identity_of, is_of_a_file

@@ -17,7 +17,7 @@ from bench.plan.plugins import KINDS, Entry, Kind, function_in_file, in_file, in
 
 if TYPE_CHECKING:
     from bench.data.dataset import Dataset
-    from bench.store.spec import TrialSpec
+    from bench.store.trial_identity import TrialSpec
     from bench.training.method import Method
     from bench.training.network import Build
 

@@ -11,10 +11,10 @@ import pandas as pd
 
 from bench.data.metrics import TASKS
 from bench.errors import UsageError
+from bench.report.attachments import Curve, ExampleFile, curves_of, example_file
 from bench.report.columns import LATENCY, MACHINE_COST, frame_of
-from bench.report.evidence import Curve, ExampleFile, curves_of, example_file
 from bench.store.results import Results, TrialFolder
-from bench.store.spec import TrialSpec, canonical
+from bench.store.trial_identity import TrialSpec, canonical
 
 SMOKE = "SMOKE RUN: not a result"
 

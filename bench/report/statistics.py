@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.data.metrics import TASKS
 from bench.errors import UnknownName, UsageError
-from bench.report.evidence import Curve
+from bench.report.attachments import Curve
 
 CONFIDENCE = 0.95  # of every interval: Student's t
 FEWEST_PAIRS = 3

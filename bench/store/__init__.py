@@ -1,8 +1,8 @@
 """Files: specifications and ids, the results folder, the cache of phases, hashes of source code.
 
-Everything that is written appears whole, by an atomic rename. `spec.py` says what makes two trials the
-same, `results.py` reads and seals records, `phase_cache.py` keeps work that is done once.
+Everything that is written appears whole, by an atomic rename. `trial_identity.py` says what makes two
+trials the same, `results.py` reads and seals records, `phase_cache.py` keeps work that is done once.
 
 May import: errors.
-Open first: spec.py
+Open first: trial_identity.py
 """

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from bench.errors import UsageError
 from bench.store.atomic import whole_file
-from bench.store.spec import SCHEMA, TrialSpec, canonical
+from bench.store.trial_identity import SCHEMA, TrialSpec, canonical
 
 Status = Literal["finished", "failed", "started", "waiting"]
 

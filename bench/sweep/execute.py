@@ -14,14 +14,14 @@ from bench.data.batches import Parts
 from bench.errors import BenchError
 from bench.graph.verify import removed
 from bench.measure.record import measured, measured_state, through_files, write_state
-from bench.plan.fixture import input_shape
+from bench.plan.build_network import input_shape
 from bench.plan.options import method_of, recipe_from
 from bench.store.atomic import whole_file
 from bench.store.results import file_digest, sealed, write_json
-from bench.store.spec import SCHEMA, TrialSpec
+from bench.store.trial_identity import SCHEMA, TrialSpec
 from bench.sweep.context import SweepContext
-from bench.sweep.inputs import trial_of
 from bench.sweep.machine import Machine
+from bench.sweep.trial_inputs import trial_of
 from bench.training.method import Control
 from bench.training.trial import TrialOutcome, close
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from bench.plan.expand import Chain, Plan
 from bench.plan.registry import Registry
 from bench.store.results import Results
-from bench.store.spec import TrialSpec
+from bench.store.trial_identity import TrialSpec
 
 
 @dataclass

@@ -11,10 +11,10 @@ from bench.data.images import Shape
 from bench.errors import UsageError
 from bench.graph.cut import compact
 from bench.graph.structure import Layout
-from bench.plan.fixture import build, input_shape
+from bench.plan.build_network import build, input_shape
 from bench.plan.registry import Registry
 from bench.store.results import TrialFolder
-from bench.store.spec import TrialSpec
+from bench.store.trial_identity import TrialSpec
 from bench.training.loop import load_model
 
 

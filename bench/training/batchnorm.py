@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.data.batches import Part
-from bench.graph.modes import evaluating
+from bench.graph.eval_mode import evaluating
 from bench.seeds import generator
 
 BATCHES = 50

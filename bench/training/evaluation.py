@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from bench.data.batches import Part
 from bench.data.tasks import Evaluation
-from bench.graph.modes import evaluating
+from bench.graph.eval_mode import evaluating
 
 BATCH_SIZE = 512
 

@@ -29,8 +29,8 @@ from bench.training import batchnorm
 from bench.training.callback_fields import pack, unpack
 from bench.training.contract import Callback, Mode, Reference, State, Trial
 from bench.training.evaluation import evaluate, outputs_of
-from bench.training.ledger import Ledger
 from bench.training.loop import Training, load_model, under
+from bench.training.phase_ledger import Ledger
 from bench.training.recipe import Recipe
 from bench.training.state import Cost, KeptState, Progress, TrainingArguments, TrialInputs, Work
 

@@ -10,7 +10,7 @@ import pytest
 from commands_shell import SMOKE, Bench
 
 from bench.store.results import sealed, write_json
-from bench.store.spec import TrialSpec
+from bench.store.trial_identity import TrialSpec
 
 MY_NET = '''
 """My own network."""

@@ -15,7 +15,7 @@ from bench.cli.main import cli
 from bench.data.batches import Part
 from bench.data.splits import shrink_for_smoke
 from bench.measure.codec import decode, encode
-from bench.plan.fixture import build
+from bench.plan.build_network import build
 from bench.plan.registry import Registry
 from bench.training.evaluation import outputs_of
 

@@ -85,7 +85,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished smoke run of one small network, not yet timed."""
     from bench.plan.expand import make_plan
     from bench.plan.request import requests
-    from bench.sweep.local import WorkerConfig, sweep
+    from bench.sweep.local_workers import WorkerConfig, sweep
     from bench.sweep.pending import find_pending
     from bench.sweep.progress import reporter
 

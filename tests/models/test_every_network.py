@@ -10,7 +10,7 @@ from bench.data.batches import Part
 from bench.data.images import Images
 from bench.data.streaming import decoded
 from bench.graph.count import count
-from bench.plan.fixture import build
+from bench.plan.build_network import build
 from bench.plan.plugins import shipped
 from bench.plan.registry import Registry
 from bench.pruning.masks import Masks

@@ -10,12 +10,12 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from bench.plan.registry import Registry
-from bench.report.evidence import Examples
+from bench.report.attachments import Examples
 from bench.report.figures.palette import Palette, pairs_of
 from bench.report.load import load
 from bench.report.summary import summarise
 from bench.store.results import Results, file_digest, sealed
-from bench.store.spec import SCHEMA, TrialSpec
+from bench.store.trial_identity import SCHEMA, TrialSpec
 
 HOSTILE = '<script>alert(1)</script>|**x**&"$\\mathrm{'
 

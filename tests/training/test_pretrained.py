@@ -23,10 +23,11 @@ from bench.methods.magnitude import Magnitude
 from bench.plan.expand import Plan, make_plan
 from bench.plan.registry import Registry
 from bench.plan.request import Request
-from bench.store.spec import TrialSpec
+from bench.store.trial_identity import TrialSpec
 from bench.sweep.context import SweepContext
-from bench.sweep.inputs import _weights
+from bench.sweep.trial_inputs import _weights
 from bench.training.contract import Reference, Trial
+from bench.training.network import PublishedWeights, about
 from bench.training.pretrained import FittedWeights, check_file, fitted, identity_of, load
 from bench.training.trial import RunningTrial
 
@@ -273,6 +274,10 @@ def test_the_control_of_a_method_that_never_trained_never_trains(make_trial: Mak
 # -- networks of torchvision -----------------------------------------------------------------------
 
 
+def weights_of(name: str) -> PublishedWeights | None:
+    return about(Registry().model(f"torchvision:{name}")).weights
+
+
 def test_unknown_networks_and_weights_suggest_known_ones() -> None:
     registry = Registry()
     with pytest.raises(UnknownName, match="Did you mean.*'resnet18'"):
@@ -281,9 +286,12 @@ def test_unknown_networks_and_weights_suggest_known_ones() -> None:
         with pytest.raises(UnknownName):
             registry.model(name)
     with pytest.raises(UnknownName, match="IMAGENET1K_V1"):
-        identity_of("torchvision:resnet18", "IMAGENET1K_V9")
-    assert identity_of("torchvision:resnet50", "DEFAULT") == "IMAGENET1K_V2"
-    assert identity_of("torchvision:resnet50", "IMAGENET1K_V1") == "IMAGENET1K_V1"
+        identity_of("torchvision:resnet18", "IMAGENET1K_V9", weights_of("resnet18"))
+    assert identity_of("torchvision:resnet50", "DEFAULT", weights_of("resnet50")) == "IMAGENET1K_V2"
+    assert (
+        identity_of("torchvision:resnet50", "IMAGENET1K_V1", weights_of("resnet50"))
+        == "IMAGENET1K_V1"
+    )
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5"])
@@ -322,8 +330,8 @@ def published(
     torch.manual_seed(5)
     network = Registry().model(f"torchvision:{name}")(classes, (channels, 96, 96))
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    identity = identity_of(f"torchvision:{name}", "DEFAULT")
-    tensors = load(f"torchvision:{name}", identity, None)
+    identity = identity_of(f"torchvision:{name}", "DEFAULT", weights_of(name))
+    tensors = load(f"torchvision:{name}", identity, None, weights_of(name))
     layout = layout_of(network, torch.zeros(1, channels, 96, 96))
     return fitted(tensors, network, layout, "they do not fit"), before, network
 
@@ -406,7 +414,7 @@ def test_published_weights_compute_what_torchvisions_own_network_computes(
 
 def test_a_download_that_fails_is_one_sentence(hub: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        load("torchvision:squeezenet1_1", "IMAGENET1K_V1", None)
+        load("torchvision:squeezenet1_1", "IMAGENET1K_V1", None, weights_of("squeezenet1_1"))
     text = sentence(caught)
     assert "cannot be downloaded" in text
     assert "no network here" in text
@@ -418,7 +426,7 @@ def test_a_damaged_file_in_the_hub_cache_is_one_sentence(hub: Path, content: byt
     url = torchvision.models.get_model_weights("squeezenet1_1").DEFAULT.url
     (hub / url.rpartition("/")[2]).write_bytes(content)
     with pytest.raises(UsageError) as caught:
-        load("torchvision:squeezenet1_1", "IMAGENET1K_V1", None)
+        load("torchvision:squeezenet1_1", "IMAGENET1K_V1", None, weights_of("squeezenet1_1"))
     sentence(caught)
 
 

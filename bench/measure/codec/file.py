@@ -32,7 +32,7 @@ from bench.measure.codec.header import (
 )
 from bench.measure.codec.layer import IndexBits, LayerBytes, ReadLayer, read_layer, write_layer
 from bench.measure.codec.reading import CodecError, Reader, damaged, reader_of, varint
-from bench.measure.codec.shared import Shared
+from bench.measure.codec.shared_weights import Shared
 
 JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | Mapping[str, JSON]"
 Entropy: TypeAlias = Coding

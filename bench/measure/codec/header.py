@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import torch
 
 from bench.measure.codec.reading import CodecError, Reader, damaged, varint
-from bench.measure.codec.relative import NARROWEST, WIDEST
-from bench.measure.codec.shared import MOST_VALUES
+from bench.measure.codec.relative_index import NARROWEST, WIDEST
+from bench.measure.codec.shared_weights import MOST_VALUES
 
 PositionCoding = Literal["all", "relative", "bitmap"]
 Coding = Literal["fixed", "huffman"]

@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.measure.codec.bits import Symbols, octets
 from bench.measure.codec.header import Coding, PositionCoding, SharedRecord, value_width
 from bench.measure.codec.reading import CodecError, Reader, damaged, varint
-from bench.measure.codec.relative import (
+from bench.measure.codec.relative_index import (
     NARROWEST,
     WIDEST,
     Positions,
@@ -27,7 +27,7 @@ from bench.measure.codec.relative import (
     least_bytes,
     positions_of,
 )
-from bench.measure.codec.shared import Shared
+from bench.measure.codec.shared_weights import Shared
 from bench.measure.codec.stream import Coded, fixed, huffman, read_fixed, read_huffman
 
 IndexBits = int | Literal["best"]

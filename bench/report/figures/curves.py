@@ -8,7 +8,7 @@ from statistics import median
 import pandas as pd
 
 from bench.data.metrics import TaskMetrics
-from bench.report.evidence import Curve
+from bench.report.attachments import Curve
 from bench.report.figures.axes import (
     Axis,
     Estimate,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bench.report.evidence import ExampleFile, Examples
+from bench.report.attachments import ExampleFile, Examples
 from bench.report.summary import Setting, SummaryRow, records_of
 from bench.report.tables.rows import target_text
 

@@ -13,7 +13,7 @@ from shared_layers import layer
 from bench.measure.codec import Shared, decode, encode, sizes
 from bench.measure.codec.bits import pack, unpack
 from bench.measure.codec.huffman import LONGEST, canonical_codes, code_lengths
-from bench.measure.codec.relative import codes, entries, gaps_of, positions_of
+from bench.measure.codec.relative_index import codes, entries, gaps_of, positions_of
 from bench.measure.codec.stream import huffman
 
 counts_of_symbols = st.lists(st.integers(0, 10_000), min_size=1, max_size=300)

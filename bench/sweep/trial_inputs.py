@@ -9,11 +9,11 @@ from torch import nn
 from bench.data.batches import Parts
 from bench.errors import TrialFailed, UsageError
 from bench.graph.structure import Layout
-from bench.plan.fixture import build
+from bench.plan.build_network import build
 from bench.plan.options import recipe_from
 from bench.store import source_hash
 from bench.store.phase_cache import PhaseStore
-from bench.store.spec import TrialSpec
+from bench.store.trial_identity import TrialSpec
 from bench.sweep.context import SweepContext
 from bench.training import pretrained
 from bench.training.contract import Reference

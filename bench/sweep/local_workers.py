@@ -18,7 +18,7 @@ from bench.plan.expand import Chain, Plan
 from bench.plan.registry import Registry
 from bench.store import source_hash
 from bench.store.results import Results
-from bench.store.spec import TrialSpec
+from bench.store.trial_identity import TrialSpec
 from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
 from bench.sweep.machine import Machine, device_named

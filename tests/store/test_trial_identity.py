@@ -7,7 +7,7 @@ import pytest
 from bench.plan.expand import make_plan
 from bench.plan.registry import Registry
 from bench.plan.request import requests
-from bench.store.spec import TrialSpec
+from bench.store.trial_identity import TrialSpec
 
 FROZEN = {
     "dense": "b73087a3c88c",

@@ -7,7 +7,7 @@ from bench.data.dataset import Dataset
 from bench.data.images import Shape
 from bench.data.tasks import CLASSIFICATION
 from bench.errors import UsageError
-from bench.graph.modes import evaluating
+from bench.graph.eval_mode import evaluating
 from bench.graph.structure import Coupling, Layout
 from bench.graph.trace import layout_of
 from bench.plan.registry import Registry

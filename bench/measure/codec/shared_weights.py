@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bench.measure.codec.bits import Symbols
 from bench.measure.codec.reading import CodecError
-from bench.measure.codec.relative import Positions
+from bench.measure.codec.relative_index import Positions
 
 MOST_VALUES = 1 << 16  # entries of a codebook
 

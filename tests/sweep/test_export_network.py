@@ -18,9 +18,9 @@ from bench.errors import UsageError
 from bench.graph.structure import Coupling
 from bench.graph.trace import layout_of
 from bench.pruning.hard_mask import zero
-from bench.store.spec import TrialSpec
-from bench.sweep import export as exporting
-from bench.sweep.export import ExportFailed, export
+from bench.store.trial_identity import TrialSpec
+from bench.sweep import export_network as exporting
+from bench.sweep.export_network import ExportFailed, export
 from bench.sweep.reload import Rebuilt
 
 ONNX_ALONE = """
