@@ -128,8 +128,8 @@ def test_a_planted_circle_and_a_planted_arrow_are_seen() -> None:
     assert circle({**found, first: found[first] | {second}})
     upwards = {**found, first: {"bench.training.loop"}}
     assert wrong_arrows(upwards) == ["bench.graph.channels imports bench.training.loop"]
-    source = "def f():\n    from bench.sweep import local\n"
-    assert list(imports_of(source, set(found))) == ["bench.sweep.local_workers"]
+    source = "def f():\n    from bench.sweep import execute\n"
+    assert list(imports_of(source, set(found))) == ["bench.sweep.execute"]
 
 
 def test_plugins_import_the_contract_alone_and_their_neighbours() -> None:
