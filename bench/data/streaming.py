@@ -270,6 +270,8 @@ def _start_quietly(worker: int) -> None:
 
 def _context() -> Any:
     """Return a context whose processes come from a fresh server: forking one with threads may deadlock."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.data.streaming"])
     return context
