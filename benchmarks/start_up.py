@@ -74,7 +74,6 @@ def fill(folder: Path, seeds: int) -> int:
     from bench.plan.registry import Registry
     from bench.plan.request import Request
     from bench.store.trial_identity import TrialSpec
-    from bench.sweep.execute import sources
 
     registry = Registry()
     asked = Request(methods=METHODS, models=MODELS, datasets=DATASETS, targets=TARGETS,
@@ -85,7 +84,7 @@ def fill(folder: Path, seeds: int) -> int:
         top1 = 98 - (spec.target or 1) / 8 - (spec.method == "random") - position % 97 / 100
         values = {f.name: getattr(spec, f.name) for f in fields(TrialSpec)}
         maker.trial(top1, **values)
-        record = {"spec": spec.as_json(), "resolved": {}, "sources": sources(registry, spec)}
+        record = {"spec": spec.as_json(), "resolved": {}, "sources": registry.sources_of(spec)}
         put(maker.results.trial(spec.id).path / "spec.json", record)
     maker.results.add_to_plan(plan.trials)
     return len(plan.trials)
@@ -94,7 +93,7 @@ def fill(folder: Path, seeds: int) -> int:
 def profile(command: Command) -> str:
     """Return where the time of a command goes: the heaviest functions, own time and cumulative."""
     code = (
-        "import cProfile, pstats, sys; from bench.cli import main; p = cProfile.Profile()\n"
+        "import cProfile, pstats, sys; from bench.cli.main import main; p = cProfile.Profile()\n"
         f"sys.argv = ['bench', *{list(command.arguments)!r}]\n"
         "try: p.runcall(main)\nexcept SystemExit: pass\n"
         "s = pstats.Stats(p, stream=sys.stderr); s.sort_stats('cumtime').print_stats(45)\n"

@@ -33,11 +33,10 @@ from bench.pruning.masks import Masks
 from bench.seeds import generator
 from bench.store.phase_cache import PhaseStore
 from bench.sweep.machine import matmul_precision
-from bench.training.contract import Trial
 from bench.training.loop import load_model
 from bench.training.recipe import Recipe
 from bench.training.state import TrainingArguments, TrialInputs
-from bench.training.trial import RunningTrial, trained
+from bench.training.trial import RunningTrial, run_training
 
 SEED = 0
 OURS, OURS_MASKED = "our trainer", "our trainer, half masked"
@@ -69,7 +68,7 @@ def random_images(task: Task, n: int) -> Images:
     return Images(x, torch.randint(10, (n,), generator=draw))
 
 
-def make_trial(task: Task, images: Images, folder: Path) -> Trial:
+def make_trial(task: Task, images: Images, folder: Path) -> RunningTrial:
     """Return a trial of a fresh network on these images."""
 
     class Random(Dataset):
@@ -84,8 +83,8 @@ def make_trial(task: Task, images: Images, folder: Path) -> Trial:
     model, layout = build(Registry(), task.model, dataset, SEED)
     part = Part.of(images, dataset, None, torch.device("cpu"))
     store = PhaseStore(folder)
-    setting = TrialInputs(task.recipe, SEED, None, part, part, store, environment={})
-    return RunningTrial(model, layout, setting)
+    inputs = TrialInputs(task.recipe, SEED, None, part, part, store, environment={})
+    return RunningTrial(model, layout, inputs)
 
 
 class OurTraining:
@@ -103,11 +102,11 @@ class OurTraining:
         load_model(self.trial.model, self.start)
 
     def run(self) -> None:
-        job = TrainingArguments(
+        arguments = TrainingArguments(
             recipe=self.task.recipe, seed=SEED, clock=0, start=0, stop=1, epochs=1, lr_scale=1.0,
             trainable=None, mode="hard", loss=cross_entropy,
         )  # fmt: skip
-        trained(self.trial, "never saved", job, None)
+        run_training(self.trial, "never saved", arguments, None)
 
 
 class BareLoop:
@@ -115,7 +114,9 @@ class BareLoop:
 
     mean, std = 0.5 * 255, 0.25 * 255
 
-    def __init__(self, task: Task, images: Images, like: Trial, masks: Masks | None = None) -> None:
+    def __init__(
+        self, task: Task, images: Images, like: RunningTrial, masks: Masks | None = None
+    ) -> None:
         self.recipe, self.images = task.recipe, images
         self.model = copy.deepcopy(like.model)
         self.model._forward_pre_hooks.clear()  # the trial's counter

@@ -264,7 +264,9 @@ class RunningTrial(Trial):
     def _train_or_load(
         self, key: str, arguments: TrainingArguments, callback: Callback | None
     ) -> None:
-        stored, computed = self._ledger.phase(key, lambda: _trained(self, key, arguments, callback))
+        stored, computed = self._ledger.phase(
+            key, lambda: run_training(self, key, arguments, callback)
+        )
         record, tensors = stored
         if not computed:
             load_model(self.model, under("model/", tensors))
@@ -308,7 +310,7 @@ def close(trial: RunningTrial) -> TrialOutcome:
 # -- trainings as phases ---------------------------------------------------------------------
 
 
-def _trained(
+def run_training(
     trial: RunningTrial, key: str, arguments: TrainingArguments, callback: Callback | None
 ) -> Stored:
     """Run a training from its start or its last checkpoint; return its record and end state."""
