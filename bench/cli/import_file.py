@@ -36,7 +36,7 @@ def import_command(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> N
         raise UsageError(f"{file}: {error}") from error
     target = out if out is not None else file.with_suffix(".safetensors")
     model, dataset = (decoded.facts.get(key) for key in ("model", "dataset"))
-    told = _fitted(Registry(plugins), file, decoded, model, dataset)
+    summary = _fitted(Registry(plugins), file, decoded, model, dataset)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as part:
@@ -49,7 +49,7 @@ def import_command(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> N
     click.echo("")
     dense = 4 * sum(tensor.numel() for tensor in decoded.tensors.values())
     click.echo(f"{len(data):,} bytes, {dense / len(data):.1f} times fewer than in float32")
-    click.echo(f"{target}: {told}")
+    click.echo(f"{target}: {summary}")
 
 
 def _fitted(

@@ -88,7 +88,7 @@ def _summary(path: Path, record: dict[str, Any]) -> dict[str, str]:
         "budget": f"{spec.budget}; too short for a result" if spec.budget == "smoke"
         else spec.budget,
         "target": target,
-        "quality": f"{headline.told(m[headline.column])} on {m['n_test']} test images"
+        "quality": f"{headline.in_words(m[headline.column])} on {m['n_test']} test images"
         + (", collapsed" if m["collapsed"] else ""),
         "parameters": f"{m['params_effective']:,} of {m['params_dense']:,}: "
         f"{m['compression']:.2f} times fewer, {100 * m['pruning_rate']:.2f} % removed",

@@ -18,7 +18,7 @@ class TaskMetric:
     is_percent: bool = False
     higher_is_better: bool = False
 
-    def told(self, value: float) -> str:
+    def in_words(self, value: float) -> str:
         """Return the value as a phrase: top-1 97.53 %, NMSE 3.6e-05."""
         if self.is_percent:
             return f"{self.title.removesuffix(' %')} {value:.2f} %"

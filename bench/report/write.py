@@ -80,7 +80,7 @@ def write_report(
     except OSError as error:
         raise UsageError(f"The report cannot be written to {out} ({error.strerror})") from error
     checked = checklist_text(checklist(loaded.runs))
-    return Report(text, tuple(files), checked, loaded.warnings + _told(loaded))
+    return Report(text, tuple(files), checked, loaded.warnings + _left_out(loaded))
 
 
 def check_formats(formats: Collection[str]) -> None:
@@ -186,13 +186,15 @@ def _with(path: Path, ending: str) -> Path:
     return path.with_name(f"{path.name}.{ending}")
 
 
-def _told(loaded: Loaded) -> tuple[str, ...]:
-    told = []
+def _left_out(loaded: Loaded) -> tuple[str, ...]:
+    sentences = []
     if loaded.failures:
-        told.append(f"not in the tables, for they failed: {_trials(len(loaded.failures))}")
+        sentences.append(f"not in the tables, for they failed: {_trials(len(loaded.failures))}")
     if loaded.unfinished:
-        told.append(f"not in the tables, for they have not run yet: {_trials(loaded.unfinished)}")
-    return tuple(told)
+        sentences.append(
+            f"not in the tables, for they have not run yet: {_trials(loaded.unfinished)}"
+        )
+    return tuple(sentences)
 
 
 def _trials(n: int) -> str:

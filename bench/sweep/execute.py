@@ -58,8 +58,8 @@ def execute(
         except Exception as error:
             is_ours = isinstance(error, BenchError)
             shown = str(error) if is_ours else f"{type(error).__name__}: {error}"
-            told = {"error": shown, "traceback": traceback.format_exc()}
-            write_json(folder.path / "error.json", told)
+            facts = {"error": shown, "traceback": traceback.format_exc()}
+            write_json(folder.path / "error.json", facts)
             raise
 
 

@@ -168,11 +168,11 @@ def _refusing(job: _Export, form: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # a user's network may hold anything
-        told = f"{error} {error.__cause__ or ''}"
-        if "Constraints violated" in told:  # the batch is the only size that may vary
+        message = f"{error} {error.__cause__ or ''}"
+        if "Constraints violated" in message:  # the batch is the only size that may vary
             why = "its forward only takes a fixed number of images at once"
         else:
-            first = next((line for line in told.splitlines() if line.strip()), "")
+            first = next((line for line in message.splitlines() if line.strip()), "")
             why = f"{type(error).__name__}: {first}"
         raise ExportFailed(f"{job.trial.spec.model} cannot be written as {form}: {why}") from error
     finally:

@@ -83,7 +83,7 @@ class Machine:
         }
 
     def peak_memory_mb(self) -> float | None:
-        """Return the most memory taken so far: of the GPU, else of this process; None where not told."""
+        """Return the peak memory of the GPU, else of this process; None where the system does not say."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         try:

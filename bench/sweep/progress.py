@@ -185,7 +185,7 @@ def outcome(event: Event) -> str:
     m = event.detail
     rate = f"{100 * m['pruning_rate']:.1f} % pruned"
     headline = TASKS[m["task"]].headline
-    quality = headline.told(m[headline.column])
+    quality = headline.in_words(m[headline.column])
     return f"{quality}, {rate}, {m['epochs_total']} epochs, {m['seconds']:.1f} s"
 
 

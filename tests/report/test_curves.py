@@ -210,7 +210,7 @@ def test_errors_are_drawn_on_a_log_scale_that_says_what_is_better(tmp_path: Path
     assert [10**p.y.at for p in series["magnitude"].points] == pytest.approx([0.012, 0.018])
     assert all(float(text) == pytest.approx(10**at) for at, text in chart.y.ticks)
     assert len(chart.y.ticks) >= 4
-    assert "pixel MSE 0.01220 ± 0.00050" in series["dropneuron"].points[0].told
+    assert "pixel MSE 0.01220 ± 0.00050" in series["dropneuron"].points[0].tooltip
 
 
 def test_regression_is_drawn_by_medians_and_all_that_was_observed(tmp_path: Path) -> None:

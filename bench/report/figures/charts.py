@@ -30,14 +30,14 @@ class Point:
 
     Attributes:
         note: printed beside it; often nothing.
-        told: its numbers in words, for a pointer that rests on it.
+        tooltip: its numbers in words.
         collapsed: number of runs at chance.
     """
 
     x: Estimate
     y: Estimate
     note: str
-    told: str
+    tooltip: str
     collapsed: int
 
 
@@ -173,17 +173,17 @@ def _point(record: SummaryRow, kind: ChartKind) -> Point:
     rate = 100 * record["pruning_rate_mean"]
     column, place = _X[kind]
     x = estimate(mean_of(record, column), place)
-    told = (
-        f"{record['label']}, target {target_text(record)}: {_told(record)}, "
+    tooltip = (
+        f"{record['label']}, target {target_text(record)}: {_in_words(record)}, "
         f"removed {rate:.2f} % ({record['compression_mean']:.2f}×), "
         f"{record['images_forward_mean']:,.0f} images, n = {record['n']}"
     )
     is_method = kind == "cost" and record["role"] == "method" and record["method"] != "dense"
     note = f"{record['compression_mean']:.2g}×" if is_method else ""
-    return Point(x, y, note, told, int(record["n_collapsed"]))
+    return Point(x, y, note, tooltip, int(record["n_collapsed"]))
 
 
-def _told(record: SummaryRow) -> str:
+def _in_words(record: SummaryRow) -> str:
     quality = headline_of(record)
     if not quality.is_percent:
         return f"{quality.title} {quality_text(record, quality)}"

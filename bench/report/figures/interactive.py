@@ -112,7 +112,7 @@ def _pointed_at(points: tuple[Point, ...]) -> dict[str, Any]:
     texts = []
     for point in points:
         collapsed = f", {point.collapsed} collapsed" if point.collapsed else ""
-        texts.append(html.escape(point.told + collapsed).replace(": ", "<br>", 1))
+        texts.append(html.escape(point.tooltip + collapsed).replace(": ", "<br>", 1))
     return {"text": texts, "hoverinfo": "text"}
 
 

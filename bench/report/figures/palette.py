@@ -24,7 +24,7 @@ COLOURS = {
     "black": "#000000", "grey": "#7F7F7F", "orange": "#E69F00", "sky": "#56B4E9",
     "green": "#009E73", "blue": "#0072B2", "vermilion": "#D55E00", "purple": "#CC79A7",
 }  # fmt: skip
-# By matplotlib's letters. The first are the ones most easily told apart.
+# By matplotlib's letters. The first are the ones most easily distinguished.
 MARKERS = ("o", "s", "^", "D", "v", "P", "p", "h", "<", ">", "d", "8", "H", "X", "*")
 FILE = "palette.json"
 _OF_PLUGINS = tuple(itertools.product(list(COLOURS)[2:], MARKERS))
