@@ -296,7 +296,6 @@ def test_stopping_early_ends_the_workers(files: ImageFiles) -> None:
     assert set(multiprocessing.active_children()) == before
 
 
-@pytest.mark.slow
 def test_a_worker_process_of_a_sweep_streams_too(tmp_path: Path) -> None:
     image_files(tmp_path, 10)
     expected = digest_of_streamed_batches(tmp_path, 10, workers=0)
@@ -313,7 +312,8 @@ import sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from small_images import CPU, Photos
-from bench.data import ImageFiles, Part
+from bench.data.batches import Part
+from bench.data.images import ImageFiles
 
 if __name__ == "__main__":
     names = tuple(f"inner/{{i:03d}}.jpg" for i in range(10))
@@ -329,8 +329,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_and_kills_end_the_workers_without_a_word(
     tmp_path: Path, how: signal.Signals
 ) -> None:

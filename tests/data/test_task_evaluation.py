@@ -200,11 +200,11 @@ def records(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "model"),
-    [("sparse-regression", "dropneuron-regression"), ("mnist-5k-autoencoder", "fc-20-20")],
-)
+    [("sparse-regression", "dropneuron-regression"),
+     pytest.param("mnist-5k-autoencoder", "fc-20-20", marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_methods_run_on_tasks_without_labels(
     bench: Run, tmp_path: Path, dataset: str, model: str
 ) -> None:
@@ -233,10 +233,9 @@ def test_methods_run_on_tasks_without_labels(
     assert "top-1 %" not in printed
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "model", "shape"),
-    [("sparse-regression", "dropneuron-regression", (1, 1, 20)),
+    [pytest.param("sparse-regression", "dropneuron-regression", (1, 1, 20), marks=pytest.mark.slow),
      ("mnist-5k-autoencoder", "dropneuron-autoencoder", (1, 28, 28))],
 )  # fmt: skip
 def test_trials_without_labels_are_shown_and_exported(

@@ -25,6 +25,10 @@ from bench.plan.registry import Registry
 Build = Callable[[], nn.Module]
 
 
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def cut_by_torch_pruning(
     model: nn.Module, layout: Layout, masks: dict[str, Tensor], x: Tensor
 ) -> nn.Module:
@@ -284,9 +288,14 @@ def test_dense_multiply_adds_of_resnet_18_at_224() -> None:
     assert count(layout_of(model, x), {}).macs_dense == multiply_adds(model, x) == 1_814_073_344
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("coupling", ["tied", "branch"])
-@pytest.mark.parametrize("build", [vgg_16_bn, resnet_18, resnet_20, resnet_56_a])
+@pytest.mark.parametrize(
+    "build",
+    [
+        resnet_20,
+        *(slow(b) for b in (vgg_16_bn, resnet_18, resnet_56_a)),
+    ],
+)
 def test_compact_networks_agree_to_1e_5_in_single_precision(build: Any, coupling: Any) -> None:
     torch.manual_seed(0)
     model = lively(build(10, (3, 32, 32))).float()
@@ -314,11 +323,11 @@ def multiply_adds_by_hooks(model: nn.Module, x: Tensor) -> int:
     return total
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "coupling"),
-    [(vgg_16_bn, "tied"), (resnet_18, "tied"), (resnet_20, "branch"), (resnet_20_a, "branch")],
-)
+    [slow(vgg_16_bn, "tied"), slow(resnet_18, "tied"),
+     slow(resnet_20, "branch"), (resnet_20_a, "branch")],
+)  # fmt: skip
 def test_compact_networks_give_the_same_labels_and_are_counted_alike_three_ways(
     build: Any, coupling: Any
 ) -> None:
@@ -365,8 +374,9 @@ SIZES = {"resnet-18": (5312, 896), "resnet-34": (9024, 896), "resnet-50": (28608
          "resnet-101": (54720, 3840)}  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n != "resnet-18" else []) for n in SIZES]
+)
 def test_states_of_edropout_have_the_published_lengths(name: str) -> None:
     model = Registry().model(name)(10, (3, 32, 32))
     layout = layout_of(model, torch.zeros(1, 3, 32, 32), "branch")

@@ -326,6 +326,12 @@ def recovered(folder: Path, seeds: str, *options: str) -> list[dict[str, Any]]:
     return [execute(bench, spec, lambda done, of: None) for spec in specs]
 
 
+def test_the_true_inputs_of_one_draw_are_found(tmp_path: Path) -> None:
+    (record,) = recovered(tmp_path, "0", "l1=50", "group=250")
+    assert record["metrics"]["support_exact"]
+    assert record["metrics"]["nmse"] < 1e-3
+
+
 @pytest.mark.slow
 def test_the_true_inputs_are_found(tmp_path: Path) -> None:
     records = recovered(tmp_path, "0-3", "l1=50", "group=250")

@@ -22,13 +22,10 @@ from bench.training.network import about
 from bench.training.state import TrainingArguments, TrialInputs
 from bench.training.trial import RunningTrial
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        "BENCH_TEST_DATA" not in os.environ,
-        reason="BENCH_TEST_DATA names no folder of data sets in torchvision's layout",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    "BENCH_TEST_DATA" not in os.environ,
+    reason="BENCH_TEST_DATA names no folder of data sets in torchvision's layout",
+)
 CPU = torch.device("cpu")
 DIGITS = ("mnist", "fashion", "kuzushiji", "digits")
 SMALL = ("cifar10", "tiny-imagenet", "fashion")
@@ -45,7 +42,13 @@ def fitting(model: str) -> tuple[str, ...]:
 
 
 MODELS = [entry.name for entry in shipped("models")]
+QUICK = {
+    "lenet-5",
+    "resnet-20",
+    "squeezenet",
+}  # a picture of each size; the others are many or large
 PAIRS = [(m, fitting(m)[i % len(fitting(m))]) for i, m in enumerate(MODELS)]
+TIERED = [pytest.param(*p, marks=[] if p[0] in QUICK else pytest.mark.slow) for p in PAIRS]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def test_every_data_set_of_pictures_is_used() -> None:
     assert used == {*DIGITS, *SMALL, *PHOTOS}
 
 
-@pytest.mark.parametrize(("model", "dataset"), PAIRS)
+@pytest.mark.parametrize(("model", "dataset"), TIERED)
 def test_a_step_a_pruning_and_another_step(
     model: str, dataset: str, parts: dict[str, Images], tmp_path: Path
 ) -> None:

@@ -42,6 +42,10 @@ assert not {"bench", "onnx", "torch_pruning", "torchvision"} & set(sys.modules)
 """
 
 
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 class Untraceable(nn.Module):
     """A forward that counts its images, which torch.fx refuses."""
 
@@ -99,9 +103,11 @@ def alone(folder: Path, code: str, trial: Rebuilt) -> dict[str, Any]:
     return facts
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("coupling", ["tied", "branch"])
-@pytest.mark.parametrize(("form", "code"), [("torch", TORCH_ALONE), ("onnx", ONNX_ALONE)])
+@pytest.mark.parametrize(
+    ("form", "code", "coupling"),
+    [("onnx", ONNX_ALONE, "branch"), slow("onnx", ONNX_ALONE, "tied"),
+     slow("torch", TORCH_ALONE, "branch"), slow("torch", TORCH_ALONE, "tied")],
+)  # fmt: skip
 def test_a_residual_network_runs_without_us(tmp_path: Path, form, code, coupling) -> None:
     trial = a_trial(Residual(), coupling)
     done = export(trial, form, tmp_path / "out")
@@ -128,8 +134,10 @@ def test_a_lenet_runs_without_us(tmp_path: Path, form: exporting.Form, code: str
         assert sum(t.numel() for t in state.values()) == done.parameters_after
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("form", "code"), [("torch", TORCH_ALONE), ("onnx", ONNX_ALONE)])
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [("onnx", ONNX_ALONE), slow("torch", TORCH_ALONE)],
+)
 def test_a_network_without_units_is_exported_whole(tmp_path: Path, form, code) -> None:
     trial = a_trial(Untraceable())
     assert trial.layout.graph is None

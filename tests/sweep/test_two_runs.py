@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,6 +34,10 @@ FLAGS = {
     "seeds": "0",
     "budget": "smoke",
 }
+
+
+def slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def nothing(done: int, of: int) -> None:
@@ -119,9 +124,11 @@ def is_gone(group: int, seconds: float = 10) -> bool:
     return False
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
-@pytest.mark.parametrize(("asked", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("jobs", "asked", "code"),
+    [("2", signal.SIGTERM, 143), slow("1", signal.SIGTERM, 143),
+     slow("2", signal.SIGINT, 130), slow("1", signal.SIGINT, 130)],
+)  # fmt: skip
 def test_a_signal_stops_a_run_and_leaves_no_process(
     tmp_path: Path, jobs: str, asked: signal.Signals, code: int
 ) -> None:
