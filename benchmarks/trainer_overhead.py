@@ -35,8 +35,8 @@ from bench.store.phase_cache import PhaseStore
 from bench.sweep.machine import matmul_precision
 from bench.training.loop import load_model
 from bench.training.recipe import Recipe
-from bench.training.state import TrainingArguments, TrialInputs
 from bench.training.trial import RunningTrial, run_training
+from bench.training.trial_records import TrainingArguments, TrialInputs
 
 SEED = 0
 OURS, OURS_MASKED = "our trainer", "our trainer, half masked"

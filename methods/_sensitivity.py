@@ -73,8 +73,8 @@ def scan(trial: Trial) -> list[dict[str, Any]]:
         for row in rows:
             found = validated_with(trial, {name: weight * largest(weight, row["density"])})
             row[f"score/{name}"] = found.score
-            told = f"validation {headline.title}, {name.removesuffix('.weight')} pruned alone"
-            row[told] = found.values[headline.column]
+            shown = f"validation {headline.title}, {name.removesuffix('.weight')} pruned alone"
+            row[shown] = found.values[headline.column]
     return rows
 
 

@@ -17,8 +17,8 @@ from bench.store.phase_cache import PhaseStore
 from bench.sweep.machine import matmul_precision
 from bench.training.contract import Trial
 from bench.training.recipe import Recipe
-from bench.training.state import TrialInputs
 from bench.training.trial import RunningTrial
+from bench.training.trial_records import TrialInputs
 
 __all__ = ["children_end_with_us"]  # a fixture of every test
 

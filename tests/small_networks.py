@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from bench.data.dataset import Dataset
 from bench.data.images import Images
 from bench.data.splits import Split
-from bench.training.contract import Trial
+from bench.training.trial import RunningTrial
 
-MakeTrial = Callable[..., Trial]
+MakeTrial = Callable[..., RunningTrial]
 
 
 class Blobs(Dataset):

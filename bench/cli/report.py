@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from bench.errors import UsageError
-from bench.plan.registry import Registry
+from bench.plan.plugins import declared_styles
 from bench.store.results import Results, newest
 
 
@@ -27,7 +27,7 @@ def report_command(
         if not (folder / "trials").is_dir():
             raise UsageError(f"{folder} is not a results folder: it has no trials/ in it")
     folders = [Results(f) for f in results] or [newest()]
-    done = write_report(folders, out or folders[0].folder, Registry().styles(), chosen, baseline)
+    done = write_report(folders, out or folders[0].folder, declared_styles(), chosen, baseline)
     for warning in done.warnings:
         click.echo(f"Note: {warning}", err=True)
     if as_json:

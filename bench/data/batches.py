@@ -1,7 +1,7 @@
 """Data sets, split once per data set, never per seed; and their parts, cut into batches.
 
 Whether a part lies on the device or is decoded from files, its batches are the same. The test
-images are a part of their own that no trial ever holds: only `bench.measure.sizes` is handed them.
+images are a part of their own that no trial ever holds: only `bench.measure` is handed them.
 """
 
 import hashlib

@@ -50,7 +50,7 @@ def count_effective(layout: Layout, masks: Mapping[str, Tensor]) -> ParameterCou
     A unit is dead when the masks drop it or when no kept weight enters it or leaves it. A network
     without sites has no units that could be dead.
     """
-    return propagate_dead_units(layout, masks).account()
+    return _propagate_dead_units(layout, masks).account()
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class LiveUnits:
 
 def live_units(layout: Layout, masks: Mapping[str, Tensor]) -> LiveUnits:
     """Return which outputs and inputs of each layer live, on the CPU."""
-    network = propagate_dead_units(layout, masks)
+    network = _propagate_dead_units(layout, masks)
     return LiveUnits(network.out, network.inputs)
 
 
-def propagate_dead_units(layout: Layout, masks: Mapping[str, Tensor]) -> "_Network":
+def _propagate_dead_units(layout: Layout, masks: Mapping[str, Tensor]) -> "_Network":
     """Propagate dead units until no other one is found."""
     network = _Network(layout, masks)
     while network.drop_dead_units():

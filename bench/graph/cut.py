@@ -43,7 +43,7 @@ class CannotCut(BenchError):
 def compact(model: nn.Module, layout: Layout, masks: Mapping[str, Tensor]) -> nn.Module:
     """Return the network without its dead units, in eval mode's form; the original is left alone.
 
-    Weights under masks must be zeroed before (`gates.apply_hard`). Units may be dead in their
+    Weights under masks must be zeroed before (`hard_mask.apply_hard`). Units may be dead in their
     convolution only, with a normalisation that goes on emitting: what it emits is kept.
 
     Raises:

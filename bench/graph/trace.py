@@ -33,25 +33,26 @@ def layout_of(model: nn.Module, example: Tensor, coupling: Coupling = "tied") ->
             shapes = shapes_of(graph, example)
             for node in graph.graph.nodes:
                 node.meta["shape"] = shapes.get(node.name)
-            wiring = Dependencies(graph, layers, shapes, coupling)
-            wiring.read()
+            dependencies = Dependencies(graph, layers, shapes, coupling)
+            dependencies.read()
     except Exception as error:  # tracing runs the user's forward: anything may come out of it
         first = str(error).partition("\n")[0]
         why = f"the network's forward cannot be traced ({type(error).__name__}: {first})"
         return Layout(tuple(layers.values()), (), parameters, refused=dict.fromkeys(layers, why))
-    refused = {name: wiring.refused[name] for name in layers if name in wiring.refused}
+    refused = {name: dependencies.refused[name] for name in layers if name in dependencies.refused}
     wired = tuple(
         Layer(**{
-            **vars(layer), "inputs": wiring.inputs.get(name, flows.unknown(layer.n_inputs)),
+            **vars(layer), "inputs": dependencies.inputs.get(name, flows.unknown(layer.n_inputs)),
             "is_prunable_output": name not in refused,
-            "is_removable_output": name not in refused or name in wiring.emitting,
+            "is_removable_output": name not in refused or name in dependencies.emitting,
         })
         for name, layer in layers.items()
     )  # fmt: skip
-    streams = tuple(wiring.sums) if coupling == "intersection" else ()
+    streams = tuple(dependencies.sums) if coupling == "intersection" else ()
     return Layout(
-        wired, _with_empty(wired, _sites(wired, wiring)), parameters, tuple(wiring.norms), refused,
-        wiring.gates, coupling, streams, graph, wiring.channels, wiring.roles,
+        wired, _with_empty(wired, _sites(wired, dependencies)), parameters,
+        tuple(dependencies.norms), refused, dependencies.gates, coupling, streams, graph,
+        dependencies.channels, dependencies.roles,
     )  # fmt: skip
 
 
@@ -82,21 +83,21 @@ def _layer(name: str, module: nn.Module, positions: int) -> Layer:
     return Layer(name, shape, has_bias, positions, groups=groups)
 
 
-def _sites(layers: tuple[Layer, ...], wiring: Dependencies) -> list[Site]:
+def _sites(layers: tuple[Layer, ...], dependencies: Dependencies) -> list[Site]:
     """Return one site per group of tied layers, and one for inputs that no linear layer puts out."""
     sites: dict[str, Site] = {}
     # What a sigmoid puts out is no unit of its own, but may be left out by the layer that reads it.
-    is_linear = {la.name for la in layers if not la.is_convolution} - wiring.emitting.keys()
+    is_linear = {la.name for la in layers if not la.is_convolution} - dependencies.emitting.keys()
     for layer in layers:
         sources = {name for segment in layer.inputs for name, _ in segment.sources}
-        reads_channels = layer.name in wiring.inputs
+        reads_channels = layer.name in dependencies.inputs
         if reads_channels and not layer.is_convolution and not sources <= is_linear:
             name = f"input:{layer.name}"
             sites[name] = Site(name, layer.n_inputs, (layer.name,))
         if layer.is_prunable_output:
-            name = wiring.groups.first_of(layer.name)
+            name = dependencies.groups.first_of(layer.name)
             modules = (*(sites[name].modules if name in sites else ()), layer.name)
-            readings = [r for m in modules for r in wiring.groups.readings.get(m, ())]
+            readings = [r for m in modules for r in dependencies.groups.readings.get(m, ())]
             unique = tuple(dict.fromkeys(readings))
             sites[name] = Site(name, layer.weight_shape[0], modules, unique)
     return list(sites.values())

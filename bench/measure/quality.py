@@ -1,8 +1,9 @@
-"""The quality of a finished network: the one place that reads test images, in one pass."""
+"""The quality of a finished network: the one place that puts test images into a network, once."""
 
 import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bench.data.batches import Part
@@ -10,6 +11,8 @@ from bench.data.metrics import TASKS
 from bench.data.tasks import Evaluation
 from bench.errors import TrialFailed
 from bench.training.evaluation import outputs_of
+
+EXAMPLES = 10  # of an autoencoder's test images
 
 
 def quality(
@@ -39,3 +42,15 @@ def _columns(task: str, test: Evaluation, validation: Evaluation) -> dict[str, A
         "validation_loss": validation.loss,
         "collapsed": test.collapsed,
     }
+
+
+def examples(test: Part, outputs: Tensor) -> dict[str, Tensor]:
+    """Return some test images and the network's outputs of them, as pixels between 0 and 1.
+
+    They are spread over the whole part, for some data sets are sorted by class.
+    """
+    chosen = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).long()
+    images, _ = test.batch(chosen)
+    made = outputs[chosen.to(outputs.device)].view(images.shape)
+    std, mean = test.view.std / 255, test.view.mean / 255
+    return {"images": images * std + mean, "outputs": made * std + mean}

@@ -7,22 +7,21 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.data.batches import Part, Parts
+from bench.data.batches import Parts
 from bench.data.tasks import AUTOENCODER, CLASSIFICATION
 from bench.graph.structure import Layout
 from bench.graph.verify import Removed
 from bench.measure import file_size, sizes
 from bench.measure.codec import JSON
-from bench.measure.quality import quality
+from bench.measure.quality import examples, quality
 from bench.pruning.hard_mask import apply_hard, zero
 from bench.store.atomic import whole_file
 from bench.store.trial_identity import TrialSpec
 from bench.training.loop import load_model
-from bench.training.state import KeptState
 from bench.training.trial import TrialOutcome
+from bench.training.trial_records import KeptState
 
 MAX_STORED_OUTPUTS = 200
-EXAMPLES = 10  # of an autoencoder's test images
 
 
 def write_state(folder: Path, trial: TrialOutcome) -> None:
@@ -51,7 +50,7 @@ def measured(folder: Path, left: Removed, trial: TrialOutcome, parts: Parts) -> 
     test = parts.test.in_memory_format(channels_last)
     columns, outputs = quality(left.network, test, parts.validation.in_memory_format(channels_last))
     if test.task == AUTOENCODER:
-        _save(folder / "examples.safetensors", _examples(test, outputs["test"]))
+        _save(folder / "examples.safetensors", examples(test, outputs["test"]))
     elif outputs["test"].shape[1] <= MAX_STORED_OUTPUTS:
         kind = torch.float16 if test.task == CLASSIFICATION else torch.float32
         _save(folder / "predictions.safetensors", {k: v.to(kind) for k, v in outputs.items()})
@@ -63,18 +62,6 @@ def measured(folder: Path, left: Removed, trial: TrialOutcome, parts: Parts) -> 
     if left.why_whole:
         counted["not_compacted"] = left.why_whole
     return columns | counted
-
-
-def _examples(test: Part, outputs: Tensor) -> dict[str, Tensor]:
-    """Return some test images and the network's outputs of them, as pixels between 0 and 1.
-
-    They are spread over the whole part, for some data sets are sorted by class.
-    """
-    chosen = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).long()
-    images, _ = test.batch(chosen)
-    made = outputs[chosen.to(outputs.device)].view(images.shape)
-    std, mean = test.view.std / 255, test.view.mean / 255
-    return {"images": images * std + mean, "outputs": made * std + mean}
 
 
 def measured_state(

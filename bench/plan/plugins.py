@@ -103,11 +103,17 @@ def _methods(path: Path, tree: ast.Module) -> list[Entry]:
 def _constant(classes: list[ast.ClassDef], name: str) -> str:
     """Return the text that a class variable is set to; empty where it is not."""
     for line in (line for node in classes for line in node.body):
-        target = line.target if isinstance(line, ast.AnnAssign) else None
-        is_it = isinstance(target, ast.Name) and target.id == name
-        if isinstance(line, ast.AnnAssign) and is_it and isinstance(line.value, ast.Constant):
-            return str(line.value.value)
+        if not isinstance(line, ast.AnnAssign | ast.Assign):
+            continue
+        targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return str(line.value.value) if isinstance(line.value, ast.Constant) else ""
     return ""
+
+
+def declared_styles() -> dict[str, tuple[str, str]]:
+    """Return the colour and marker that each shipped method declares, without importing any."""
+    return {entry.name: entry.style for entry in shipped("methods") if all(entry.style)}
 
 
 def _models(path: Path, tree: ast.Module) -> list[Entry]:

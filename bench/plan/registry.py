@@ -132,10 +132,6 @@ class Registry:
             return found(entry.path)  # type: ignore[call-arg]
         return found()
 
-    def styles(self) -> dict[str, tuple[str, str]]:
-        """Return the colour and marker that each shipped method declares, without importing any."""
-        return {name: e.style for name, e in self.entries("methods").items() if e.is_shipped}
-
     def source_of(self, kind: Kind, name: str) -> str:
         """Return the hash of the code behind a name, as it was imported."""
         from bench.store import source_hash

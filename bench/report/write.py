@@ -45,7 +45,7 @@ class Report:
 def write_report(
     results: Sequence[Results],
     out: Path,
-    shipped: Mapping[str, Pair],
+    declared: Mapping[str, Pair],
     formats: tuple[str, ...] = ("csv", "md", "png", "html"),
     baseline: str = "random",
 ) -> Report:
@@ -54,7 +54,8 @@ def write_report(
     Args:
         results: folders whose trials are shown together.
         out: where `runs.csv`, `summary.csv`, `report.html`, `figures/` and `tables/` go.
-        shipped: the colour and marker that each shipped method declares.
+        declared: the colour and marker that each shipped method declares. Those chosen for plug-ins are
+            remembered in the results folders, in `palette.json`.
         formats: any of `FORMATS`.
         baseline: what differences are taken against; see `bench.report.summary.summarise`.
 
@@ -75,8 +76,7 @@ def write_report(
         if "csv" in formats:
             files.append(_write_csv(out / "runs.csv", loaded.runs))
             files.append(_write_csv(out / "summary.csv", summary))
-        palette = _palette(results, loaded, shipped)
-        files += _figures(out, loaded, found, blocks, palette, formats)
+        files += _figures(results, out, loaded, found, blocks, declared, formats)
     except OSError as error:
         raise UsageError(f"The report cannot be written to {out} ({error.strerror})") from error
     checked = checklist_text(checklist(loaded.runs))
@@ -114,11 +114,12 @@ def _tables(out: Path, blocks: Iterable[Block], formats: Collection[str]) -> lis
 
 
 def _figures(
+    results: Sequence[Results],
     out: Path,
     loaded: Loaded,
     found: Sequence[Setting],
     blocks: Sequence[Block],
-    palette: Palette,
+    declared: Mapping[str, Pair],
     formats: Collection[str],
 ) -> list[Path]:
     """Draw each figure once, for its files and for the page."""
@@ -126,7 +127,7 @@ def _figures(
     kinds = tuple(dict.fromkeys([*asked, *(["png"] if "html" in formats else [])]))
     if not kinds:
         return []
-    charts = _drawings(loaded, found, palette)
+    charts = _drawings(loaded, found, _palette(results, loaded, declared))
     files, pictures = [], {}
     for chart in (c for each in charts.values() for c in each):
         made = drawn(chart, kinds)
@@ -140,10 +141,10 @@ def _figures(
     return files
 
 
-def _palette(results: Sequence[Results], loaded: Loaded, shipped: Mapping[str, Pair]) -> Palette:
+def _palette(results: Sequence[Results], loaded: Loaded, declared: Mapping[str, Pair]) -> Palette:
     """Return the styles of everything in the report, so that they are the same in all its figures."""
     runs = loaded.runs
-    pairs = pairs_of(runs["method"], shipped, [r.folder for r in results])
+    pairs = pairs_of(runs["method"], declared, [r.folder for r in results])
     methods = runs[runs["role"] == "method"]
     return Palette(pairs, zip(methods["method"], methods["label"], strict=True))
 

@@ -118,9 +118,9 @@ class _EventSender:
         self("epoch", done=done, of=of)
 
 
-def _run_chain(context: SweepContext, jobs: list[Assignment], worker: int, send: Send) -> None:
+def _run_chain(context: SweepContext, chain: list[Assignment], worker: int, send: Send) -> None:
     """Run trials in turn; one that fails is recorded and the next one goes on."""
-    for spec, replace in jobs:
+    for spec, replace in chain:
         started = time.perf_counter()
         send_event = _EventSender(spec, worker, send)
         send_event("started")
@@ -143,15 +143,15 @@ def _run_chain(context: SweepContext, jobs: list[Assignment], worker: int, send:
 def _run_in_workers(
     plan: Plan, pending: Pending, config: WorkerConfig, jobs: int, hear: Send
 ) -> None:
-    context = multiprocessing.get_context("spawn")
-    events = context.Queue()
-    numbers = context.Queue()
+    processes = multiprocessing.get_context("spawn")
+    events = processes.Queue()
+    numbers = processes.Queue()
     for number in range(1, jobs + 1):
         numbers.put(number)
     listener = threading.Thread(target=_listen, args=(events, hear), daemon=True)
     listener.start()
     pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_set_up, initargs=(config, events, numbers)
+        jobs, mp_context=processes, initializer=_set_up, initargs=(config, events, numbers)
     )
     try:
         _feed(pool, plan, pending)
@@ -179,9 +179,9 @@ def _feed(pool: ProcessPoolExecutor, plan: Plan, pending: Pending) -> None:
     while waiting or running:
         for index in _ready(pending, waiting, done):
             waiting.remove(index)
-            jobs = _assignments(plan, pending, pending.chains[index])
-            if jobs:
-                running[pool.submit(_work, jobs)] = index
+            chain = _assignments(plan, pending, pending.chains[index])
+            if chain:
+                running[pool.submit(_work, chain)] = index
             else:
                 done.add(index)
         if running:
@@ -218,9 +218,9 @@ def _set_up(config: WorkerConfig, events: Any, numbers: Any) -> None:
     _worker = _Worker(config.context(), numbers.get(), events)
 
 
-def _work(jobs: list[Assignment]) -> None:
+def _work(chain: list[Assignment]) -> None:
     assert _worker is not None
-    _run_chain(_worker.context, jobs, _worker.number, _worker.events.put)
+    _run_chain(_worker.context, chain, _worker.number, _worker.events.put)
 
 
 def jobs_of(given: str, chains: int, threads: int, device: str) -> int:

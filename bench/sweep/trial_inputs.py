@@ -19,8 +19,8 @@ from bench.training import pretrained
 from bench.training.contract import Reference
 from bench.training.network import about
 from bench.training.pretrained import FittedWeights
-from bench.training.state import TrialInputs
 from bench.training.trial import RunningTrial
+from bench.training.trial_records import TrialInputs
 
 
 def trial_of(

@@ -1,6 +1,7 @@
 """The contract between the harness and its methods: what a method is given, and what it may add.
 
-A method sees what stands here and nothing else. The harness implements `Trial` in `trial.py`.
+A method sees what stands here, and the functions and classes of `bench.api`. The harness implements
+`Trial` in `trial.py`.
 """
 
 from collections.abc import Callable, Iterator

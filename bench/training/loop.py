@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,8 @@ from bench.pruning.masks import Masks, same
 from bench.seeds import derive, generator
 from bench.training import batchnorm
 from bench.training.callback_fields import pack, unpack
-from bench.training.contract import Callback
-from bench.training.state import Progress, TrainingArguments
-
-if TYPE_CHECKING:
-    from bench.training.contract import Trial
+from bench.training.contract import Callback, Trial
+from bench.training.trial_records import Progress, TrainingArguments
 
 
 class Training:
@@ -37,7 +34,7 @@ class Training:
         masks: Masks,
         part: Part,
         callback: Callback | None,
-        trial: "Trial",
+        trial: Trial,
     ) -> None:
         self.arguments, self.model, self.layout, self.masks = arguments, model, layout, masks
         self.part = part.in_memory_format(layout.has_convolutions)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from bench.errors import TrialFailed
 from bench.store.phase_cache import PhaseStore, Stored
-from bench.training.state import Cost, Work
+from bench.training.trial_records import Cost, Work
 
 
 class Ledger:

@@ -82,7 +82,10 @@ def load(
             return load_file(file)
         except SafetensorError as error:
             raise UsageError(f"--weights {file} is not a safetensors file: {error}") from error
-    assert published is not None, f"{model} has no published weights"
+    if published is None:
+        raise UsageError(
+            f"{model} has no published weights {identity} any more; give --weights FILE.safetensors"
+        )
     try:
         with redirect_stdout(sys.stderr):  # torch says there what it downloads; ours may be JSON
             return published(identity)[1]()

@@ -32,7 +32,14 @@ from bench.training.evaluation import evaluate, outputs_of
 from bench.training.loop import Training, load_model, under
 from bench.training.phase_ledger import Ledger
 from bench.training.recipe import Recipe
-from bench.training.state import Cost, KeptState, Progress, TrainingArguments, TrialInputs, Work
+from bench.training.trial_records import (
+    Cost,
+    KeptState,
+    Progress,
+    TrainingArguments,
+    TrialInputs,
+    Work,
+)
 
 T = TypeVar("T")
 _REACHED = 1 - 1e-9
@@ -123,6 +130,7 @@ class RunningTrial(Trial):
 
     @property
     def has_weights(self) -> bool:
+        self._ledger.refuse_inside("has_weights")
         return self._inputs.weights is not None
 
     # -- work --------------------------------------------------------------------------------
@@ -410,7 +418,8 @@ def validated_with(trial: Trial, weights: Mapping[str, Tensor]) -> Evaluation:
     Args:
         weights: by parameter name; all others are the network's own.
     """
-    assert isinstance(trial, RunningTrial)
+    if not isinstance(trial, RunningTrial):
+        raise TrialFailed("validated_with takes the trial that the harness gave to the method")
     part = trial._inputs.validation.in_memory_format(trial.layout.has_convolutions)
     return part.task.evaluate(*outputs_of(trial.model, part, weights=weights))
 

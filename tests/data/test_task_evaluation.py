@@ -29,8 +29,8 @@ from bench.store.phase_cache import PhaseStore
 from bench.training.contract import Trial
 from bench.training.evaluation import evaluate
 from bench.training.recipe import Recipe
-from bench.training.state import TrialInputs
 from bench.training.trial import RunningTrial, validated_with
+from bench.training.trial_records import TrialInputs
 
 steady = settings(deadline=None, derandomize=True, database=None, max_examples=30)
 CPU = torch.device("cpu")

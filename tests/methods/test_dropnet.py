@@ -18,7 +18,7 @@ from bench.graph.trace import layout_of
 from bench.methods.dropnet import DropNet, mean_activation
 from bench.seeds import generator
 from bench.training.loop import Training
-from bench.training.state import TrainingArguments
+from bench.training.trial_records import TrainingArguments
 
 WIDTHS = {"conv1": 64, "conv2": 64, "conv3": 128, "conv4": 128}
 # Kept counts of the released cache, drop 0.2.

@@ -137,7 +137,7 @@ def test_a_dead_group_has_a_finite_gradient() -> None:
 
 @steady
 @given(weights(), st.booleans())
-def test_and_02_values_and_gradients_equal_loops(made: tuple[Tensor, int], sized: bool) -> None:
+def test_values_and_gradients_equal_loops(made: tuple[Tensor, int], sized: bool) -> None:
     weight, columns = made
     into, out_of = families_of(tuple(weight.shape), columns, sized)
     for family, arguments, function in (

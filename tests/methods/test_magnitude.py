@@ -1,4 +1,4 @@
-"""Magnitude: the reference's checks by number, torch's own pruning, Han's rules, rounds and retraining."""
+"""Magnitude: the reference's hand cases, torch's own pruning, Han's rules, rounds and retraining."""
 
 import copy
 import dataclasses
@@ -29,7 +29,7 @@ from bench.methods._dropout import adjusted_dropout
 from bench.methods.magnitude import Magnitude
 from bench.models.lenet import lenet_300_100
 
-# -- checks by number ------------------------------------------------------------------------------
+# -- hand cases ------------------------------------------------------------------------------
 
 
 def test_the_standard_deviation_is_the_populations(make_trial: MakeTrial) -> None:

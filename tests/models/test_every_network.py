@@ -19,8 +19,8 @@ from bench.store.phase_cache import PhaseStore
 from bench.training.contract import Trial
 from bench.training.loop import Training
 from bench.training.network import about
-from bench.training.state import TrainingArguments, TrialInputs
 from bench.training.trial import RunningTrial
+from bench.training.trial_records import TrainingArguments, TrialInputs
 
 pytestmark = pytest.mark.skipif(
     "BENCH_TEST_DATA" not in os.environ,

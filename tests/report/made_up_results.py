@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from bench.plan.registry import Registry
+from bench.plan.plugins import declared_styles
 from bench.report.attachments import Examples
 from bench.report.figures.palette import Palette, pairs_of
 from bench.report.load import load
@@ -142,7 +142,7 @@ class Maker:
 DENSE = (98.1, 98.3, 98.2)
 MAGNITUDE = {2.0: (98.0, 98.4, 98.1), 8.0: (97.9, 97.6, 97.7)}
 RANDOM = {2.0: (98.1, 98.1, 98.2), 8.0: (95.1, 95.2, 94.7)}
-SHIPPED = Registry().styles()
+SHIPPED = declared_styles()
 LABELS = [("dense", "dense"), ("edropout", "edropout"), ("magnitude", "magnitude")]
 
 

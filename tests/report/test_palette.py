@@ -126,3 +126,39 @@ def test_a_report_with_a_plugin_remembers_it_and_a_second_one_draws_it_the_same(
     for file in (tmp_path / "a" / "figures").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / "figures" / file.name).read_bytes()
         assert COLOURS["orange"].lower() in file.read_text().lower()
+
+
+def test_what_a_folder_remembers_is_kept_for_those_that_are_not_shown(tmp_path: Path) -> None:
+    early, late = colliding()
+    first = pairs_of([early], SHIPPED, [tmp_path])[early]
+    other = pairs_of([late], SHIPPED, [tmp_path])[late]  # a report without the first
+    assert other != first
+    assert pairs_of([early, late], SHIPPED, [tmp_path])[early] == first
+
+
+def test_each_folder_keeps_its_own_memory_and_the_first_one_counts(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, pair in zip(folders, (["green", "X"], ["sky", "X"]), strict=True):
+        folder.mkdir()
+        (folder / FILE).write_text(json.dumps({"widest": pair}))
+    assert pairs_of(["widest"], SHIPPED, folders)["widest"] == ("green", "X")
+    assert json.loads((folders[1] / FILE).read_text()) == {"widest": ["sky", "X"]}
+
+
+@pytest.mark.parametrize("pair", [("", ""), ("red", "o"), ("green", "?")])
+def test_a_method_that_declares_no_pair_is_drawn_as_a_plugin_is(pair: tuple[str, str]) -> None:
+    declared = {**SHIPPED, "new": pair}
+    assert pairs_of(["new"], declared, [])["new"] == pairs_of(["new"], SHIPPED, [])["new"]
+
+
+def test_many_labels_of_a_method_are_all_different() -> None:
+    labels = [("magnitude", f"magnitude[a={i:02d}]") for i in range(30)]
+    palette = Palette(SHIPPED, labels)
+    assert len({palette.of_method(label) for _, label in labels}) == 30
+
+
+def test_a_report_whose_formats_draw_nothing_remembers_nothing(tmp_path: Path) -> None:
+    maker = Maker(tmp_path / "r")
+    maker.trial(95.0, method="widest", target=2.0)
+    write_report([maker.results], tmp_path / "out", SHIPPED, ("csv", "md"))
+    assert not (tmp_path / "r" / FILE).exists()

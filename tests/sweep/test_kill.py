@@ -77,7 +77,7 @@ def test_killed_runs_end_bit_identical(
     finish(tmp_path / "killed", asked, jobs=1)
     print(f"{kills} kills, {resumed} of them left a training to continue")
     assert kills >= wanted // 2
-    assert resumed > 0 or wanted < 20
+    assert resumed > 0
     expected = digests(tmp_path / "whole")
     assert len(expected) > least
     assert digests(tmp_path / "killed") == expected

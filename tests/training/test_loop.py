@@ -20,7 +20,7 @@ from bench.errors import TrialFailed
 from bench.graph.channels import layers_of
 from bench.training.contract import Callback, Mode, Trial
 from bench.training.loop import Training
-from bench.training.state import TrainingArguments
+from bench.training.trial_records import TrainingArguments
 
 Batch = tuple[Tensor, Tensor]
 Optimizer = torch.optim.Optimizer

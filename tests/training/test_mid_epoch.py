@@ -21,8 +21,8 @@ from bench.store.phase_cache import PhaseStore
 from bench.training.callback_fields import pack
 from bench.training.contract import Callback, Mode, Trial
 from bench.training.loop import Training
-from bench.training.state import Progress, TrainingArguments
 from bench.training.trial import RunningTrial
+from bench.training.trial_records import Progress, TrainingArguments
 
 EPOCHS, IMAGES = 2, 192
 AUGMENT = "flip+crop+cutout"

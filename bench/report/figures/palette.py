@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock
+
 from bench.store.results import write_json
 
 Line = Literal["solid", "dashed", "dotted", "dashdot"]
 Pair = tuple[str, str]  # names of a colour and a marker, as methods declare them
 
-# Okabe and Ito's colours, which people with any colour vision tell apart. Black is dense's, grey is
-# random's; yellow is left out because it is hardly seen on white.
+# Okabe and Ito's colours, which people with any colour vision tell apart; yellow is left out because it
+# is hardly seen on white. Black and grey are those of controls.
 COLOURS = {
     "black": "#000000", "grey": "#7F7F7F", "orange": "#E69F00", "sky": "#56B4E9",
     "green": "#009E73", "blue": "#0072B2", "vermilion": "#D55E00", "purple": "#CC79A7",
@@ -27,8 +29,9 @@ COLOURS = {
 # By matplotlib's letters. The first are the ones most easily distinguished.
 MARKERS = ("o", "s", "^", "D", "v", "P", "p", "h", "<", ">", "d", "8", "H", "X", "*")
 FILE = "palette.json"
-_OF_PLUGINS = tuple(itertools.product(list(COLOURS)[2:], MARKERS))
-_CONTROL_LINES: dict[str, Line] = {"random": "dotted"}
+_OF_CONTROLS = ("black", "grey")
+_OF_PLUGINS = tuple(itertools.product([c for c in COLOURS if c not in _OF_CONTROLS], MARKERS))
+_LINES: tuple[Line, ...] = ("dashed", "dashdot", "dotted")  # of labels with options
 
 
 @dataclass(frozen=True)
@@ -53,22 +56,22 @@ class Palette:
         Args:
             pairs: by method.
             labels: of methods with their options: (method, label). A method's first label, the plain
-                one where it is shown, has its pair; the others have its colour and other markers.
+                one where it is shown, has its pair; the others have its colour, other markers that no
+                method has, and when these are used up other lines.
         """
         self._pairs = pairs
         self._styles: dict[str, SeriesStyle] = {}
-        taken, used = set(pairs.values()), set[Pair]()
+        of_others = {(COLOURS[colour], marker) for colour, marker in pairs.values()}
         for method, label in sorted(set(labels)):  # the plain one sorts first
-            colour, marker = pairs[method]
-            line: Line = "solid"
-            if (colour, marker) in used:
-                start = MARKERS.index(marker) + 1
-                others = (*MARKERS[start:], *MARKERS[:start])
-                marker = next((m for m in others if (colour, m) not in taken), marker)
-                taken.add((colour, marker))
-                line = "dashed"
-            used.add((colour, marker))
-            self._styles[label] = SeriesStyle(COLOURS[colour], marker, line)
+            name, marker = pairs[method]
+            colour, start = COLOURS[name], MARKERS.index(marker) + 1
+            others = [
+                m for m in (*MARKERS[start:], *MARKERS[:start]) if (colour, m) not in of_others
+            ]
+            own = [SeriesStyle(colour, marker)]
+            own += [SeriesStyle(colour, m, line) for line in _LINES for m in others or (marker,)]
+            used = set(self._styles.values())
+            self._styles[label] = next((style for style in own if style not in used), own[0])
 
     def of_method(self, label: str) -> SeriesStyle:
         """Return the style of a method with its options."""
@@ -82,32 +85,36 @@ class Palette:
             followed: the label of what it follows.
         """
         style = self._styles.get(followed, _UNKNOWN)
-        marker = style.marker if method == "random" else self._pairs[method][1]
-        return SeriesStyle(style.colour, marker, _CONTROL_LINES.get(method, "dashdot"), True)
+        if method == "random":
+            return SeriesStyle(style.colour, style.marker, "dotted", True)
+        marker = self._pairs.get(method, ("", "X"))[1]
+        line: Line = "dashdot" if style.line == "solid" else "dashed"
+        return SeriesStyle(style.colour, marker, line, True)
 
 
 def pairs_of(
-    methods: Iterable[str], shipped: Mapping[str, Pair], folders: Iterable[Path]
+    methods: Iterable[str], declared: Mapping[str, Pair], folders: Iterable[Path]
 ) -> dict[str, Pair]:
     """Return the pair of every method, and have the folders remember those of plug-ins.
 
     Args:
         methods: names of all that is shown.
-        shipped: the declared pairs, by method.
+        declared: the pairs of shipped methods; one that is none is passed over, as if not declared.
         folders: results folders; where two remember different pairs, the first counts.
     """
     folders = list(folders)
+    pairs = {n: p for n, p in declared.items() if p[0] in COLOURS and p[1] in MARKERS}
     remembered: dict[str, Pair] = {}
     for folder in folders:
         remembered = _remembered(folder) | remembered
-    pairs = dict(shipped)
-    plugins = sorted(set(methods) - shipped.keys())
-    for name in sorted(plugins, key=lambda n: n not in remembered):  # the remembered ones first
-        known, taken = remembered.get(name), set(pairs.values())
-        pairs[name] = known if known and known not in taken else _next_free(name, taken)
-    own = {name: pairs[name] for name in plugins}
-    for folder in folders if own else ():
-        _remember(folder, own)
+    kept = {n: p for n, p in remembered.items() if n not in pairs and p not in pairs.values()}
+    taken = {*pairs.values(), *kept.values()}
+    strangers = sorted(set(methods) - pairs.keys())
+    for name in strangers:
+        pairs[name] = kept[name] if name in kept else _next_free(name, taken)
+        taken.add(pairs[name])
+    for folder in folders:
+        _remember(folder, {name: pairs[name] for name in strangers}, kept)
     return pairs
 
 
@@ -126,9 +133,13 @@ def _remembered(folder: Path) -> dict[str, Pair]:
         return {}
 
 
-def _remember(folder: Path, pairs: Mapping[str, Pair]) -> None:
-    before = _remembered(folder)
-    now = before | dict(pairs)
-    if now != before:
-        with suppress(OSError):  # a colleague's folder; the hash gives the same pair again
+def _remember(folder: Path, pairs: Mapping[str, Pair], kept: Mapping[str, Pair]) -> None:
+    """Add the pairs that a folder does not know, or had to give up; what it knows stays."""
+    if not pairs:
+        return
+    # In a colleague's folder nothing can be kept; the hash gives the same pair again.
+    with suppress(OSError, NotImplementedError), FileLock(folder / ".palette.lock"):
+        before = _remembered(folder)
+        now = before | {n: p for n, p in pairs.items() if n not in before or n not in kept}
+        if now != before:
             write_json(folder / FILE, {name: list(pair) for name, pair in sorted(now.items())})
