@@ -17,8 +17,8 @@ from bench.api import Score, Scores, Trial
 class L1Filter(Score):
     """The same share of every layer's filters goes; neurons of linear layers are scored alike."""
 
-    colour: ClassVar[str] = "vermilion"
-    marker: ClassVar[str] = "h"
+    colour: ClassVar[str] = "blue"
+    marker: ClassVar[str] = "^"
 
     step: float | None = None
 

@@ -14,7 +14,7 @@ class Scratch(Method):
     """A control: it needs a finished trial whose masks it takes over."""
 
     colour: ClassVar[str] = "grey"
-    marker: ClassVar[str] = "d"
+    marker: ClassVar[str] = "p"
     level: ClassVar[Level] = "any"
     is_control: ClassVar[bool] = True
 
