@@ -113,7 +113,7 @@ class OurPass:
 
 
 def check_same(task: Task, images: Any, part: Part, batch: int) -> None:
-    """Without augmentation both sides must give the same numbers."""
+    """Check that both sides give the same numbers without augmentation."""
     if task.augment != "none":
         return
     ours, labels = part.batch(torch.arange(min(batch, len(part))))

@@ -21,12 +21,12 @@ class NoCleanRound(Exception):
 
 
 def own_switches() -> int:
-    """Involuntary context switches of this process, all its threads together."""
+    """Count involuntary context switches of this process, all its threads together."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def childrens_switches() -> int:
-    """Involuntary context switches of the processes that this one started and that have ended."""
+    """Count involuntary context switches of the processes that this one started and that have ended."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_nivcsw
 
 

@@ -62,7 +62,7 @@ class Row:
 
 
 def lively(network: nn.Module) -> nn.Module:
-    """Eval mode, channels_last, random normalisation statistics: at their start constants are 0."""
+    """Set eval mode, channels_last and random normalisation statistics: at their start constants are 0."""
     g = torch.Generator().manual_seed(0)
     for module in network.eval().modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -91,7 +91,7 @@ def nearest_the_median(network: nn.Module, layout: Layout, share: float) -> Mask
 
 
 def onnx_difference(network: nn.Module) -> float:
-    """Largest difference of ONNX Runtime's logits, relative to max(1, largest logit)."""
+    """Return the largest difference of ONNX Runtime's logits, relative to max(1, largest logit)."""
     import onnxruntime
 
     x = torch.randn(8, *SHAPE, generator=torch.Generator().manual_seed(1))

@@ -31,7 +31,7 @@ def first_population(size: int, units: int, p: float, generator: Generator) -> T
 
 
 def parents_of(size: int, generator: Generator) -> Tensor:
-    """For each state draw three others, all different: (size, 3)."""
+    """Draw three others for each state, all different: (size, 3)."""
     weights = torch.ones(size, size) - torch.eye(size)
     return torch.multinomial(weights, 3, generator=generator)
 

@@ -99,7 +99,7 @@ class DropNeuron(Method):
         )  # fmt: skip
 
     def threshold_here(self, trial: Trial) -> float:
-        """Below this, what a penalty holds down cannot be told from 0."""
+        """Return the threshold below which what a penalty holds down cannot be told from 0."""
         recipe = trial.recipe
         if self.threshold is not None:
             return self.threshold

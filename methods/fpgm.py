@@ -31,7 +31,7 @@ class Fpgm(Score):
 
 
 def of_site(trial: Trial, site: Site) -> Tensor:
-    """Sum over the site's layers of g, each divided by its mean."""
+    """Return the sum over the site's layers of g, each divided by its mean."""
     left = trial.masks[site.name]  # dropped filters, all zeros, stand in for nobody
     filters = [trial.model.get_parameter(f"{m}.weight").detach()[left] for m in site.modules]
     sums = [distance_sums(f.flatten(1)) for f in filters]

@@ -23,7 +23,7 @@ class L1Filter(Score):
     step: float | None = None
 
     def score(self, trial: Trial) -> Scores:
-        """Sum of |w| per filter (sec. 3.1); over the layers of a stream where units are tied."""
+        """Return the sum of |w| per filter (sec. 3.1); over the layers of a stream where units are tied."""
         scores = {}
         for site in trial.layout.sites:
             if not site.is_input:

@@ -56,11 +56,11 @@ class Magnitude(Score):
             self._prune_to_rule(trial)
 
     def score(self, trial: Trial) -> Scores:
-        """Absolute weights (sec. 3); biases are never pruned."""
+        """Return the absolute weights (sec. 3); biases are never pruned."""
         return self.score_of(trial, tuple(trial.layout.weights))
 
     def score_of(self, trial: Trial, names: tuple[str, ...]) -> Scores:
-        """Absolute weights, or for a site the L1 norm of each unit's own weights."""
+        """Return the absolute weights, or for a site the L1 norm of each unit's own weights."""
         scores = {}
         for name in names:
             if name in trial.layout.weights:

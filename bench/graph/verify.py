@@ -73,7 +73,7 @@ def removed(
 def difference(
     model: nn.Module, layout: Layout, masks: Mapping[str, Tensor], shape: tuple[int, int, int]
 ) -> float:
-    """Largest difference of the masked and the smaller network's logits on random inputs.
+    """Return the largest difference of the masked and the smaller network's logits on random inputs.
 
     Both in float64 on the CPU, removal included: a bias that is folded into another would be rounded
     in float32.

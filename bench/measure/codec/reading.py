@@ -20,7 +20,7 @@ def damaged(what: str) -> CodecError:
 
 
 def varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; the highest bit says that more follow."""
+    """Write seven bits a byte, the lowest first; the highest bit says that more follow."""
     out = bytearray()
     while number > 127:
         out.append(number & 127 | 128)

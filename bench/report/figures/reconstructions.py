@@ -107,7 +107,7 @@ def paint_reconstructions(figure: "Figure", chart: Reconstructions) -> None:
 
 
 def size_inches(chart: Reconstructions) -> tuple[float, float]:
-    """Width and height that leave images square."""
+    """Return the width and height that leave images square."""
     columns = len(chart.rows[0].images)
     lines = max(math.ceil(len(row.label) / _LETTERS) for row in chart.rows)
     row_height = max(STEP * INCHES, 0.16 * lines)

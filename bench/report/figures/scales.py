@@ -19,7 +19,7 @@ class Scale:
 
 
 def scale_of(column: str, values: Sequence[float]) -> Scale:
-    """Logarithmic where positive values span more than a decade; 0 then stands at the edge."""
+    """Return a logarithmic scale where positive values span more than a decade; 0 stands at its edge."""
     factor = 100 if column in _SHARES else 1
     title = f"{words_of(column)} %" if column in _SHARES else words_of(column)
     values = [v for v in values if not math.isnan(v)]

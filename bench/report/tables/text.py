@@ -97,5 +97,5 @@ def _line(
 
 
 def _one_line(text: str) -> str:
-    """Without line breaks and other control characters."""
+    """Return the text without line breaks and other control characters."""
     return "".join(c if c.isprintable() else " " for c in text)
