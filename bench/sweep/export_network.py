@@ -69,19 +69,19 @@ def export(trial: Rebuilt, form: Form, out: Path) -> Exported:
     masked = trial.network.to(**plain).eval()
     smaller = trial.smaller().to(**plain).eval()
     why_whole = trial.not_compacted or (trial.layout.why_no_sites if smaller is masked else "")
-    what = _Export(trial, masked, smaller, why_whole)
+    networks = _Networks(trial, masked, smaller, why_whole)
     with appearing(out, trial.spec.id) as part:
-        (_write_torch if form == "torch" else _write_onnx)(what, part)
-        _write_widths(what, part)
+        (_write_torch if form == "torch" else _write_onnx)(networks, part)
+        _write_widths(networks, part)
         again = _reload_torch(part) if form == "torch" else _reload_onnx(part)
-        largest = _checked(what, again)
+        largest = _checked(networks, again)
         files = {f.name: f.stat().st_size for f in sorted(part.iterdir())}
     before, after = _parameters(masked), _parameters(smaller)
     return Exported(out / trial.spec.id, files, before, after, largest, why_whole)
 
 
 @dataclass(frozen=True)
-class _Export:
+class _Networks:
     """A trial with its network as it was measured, and as it is written."""
 
     trial: Rebuilt
@@ -93,11 +93,11 @@ class _Export:
 # -- forms -----------------------------------------------------------------------------------
 
 
-def _write_torch(job: _Export, folder: Path) -> None:
-    with _refusing(job, "torch.export"):
-        program = _program(job.smaller, torch.zeros(2, *job.trial.shape))
+def _write_torch(networks: _Networks, folder: Path) -> None:
+    with _refusing(networks, "torch.export"):
+        program = _program(networks.smaller, torch.zeros(2, *networks.trial.shape))
         torch.export.save(program, folder / "network.pt2")
-    state = {name: t.detach().contiguous().clone() for name, t in _state(job.smaller).items()}
+    state = {name: t.detach().contiguous().clone() for name, t in _state(networks.smaller).items()}
     save_file(state, folder / "weights.safetensors")
     (folder / "load.py").write_text(_LOADER, encoding="utf-8")
 
@@ -115,12 +115,12 @@ def _reload_torch(folder: Path) -> Run:
     return torch.export.load(folder / "network.pt2").module()
 
 
-def _write_onnx(job: _Export, folder: Path) -> None:
+def _write_onnx(networks: _Networks, folder: Path) -> None:
     need_onnx()
-    size = sum(t.numel() * t.element_size() for t in _state(job.smaller).values())
-    with _refusing(job, "ONNX"):
+    size = sum(t.numel() * t.element_size() for t in _state(networks.smaller).values())
+    with _refusing(networks, "ONNX"):
         torch.onnx.export(
-            _program(job.smaller, torch.zeros(2, *job.trial.shape)), (), folder / "network.onnx",
+            _program(networks.smaller, torch.zeros(2, *networks.trial.shape)), (), folder / "network.onnx",
             dynamo=True, verbose=False, dynamic_shapes=({0: "batch"},),
             input_names=["images"], output_names=["logits"],
             external_data=size > ONE_FILE_BYTES,
@@ -159,7 +159,7 @@ def need_onnx() -> None:
 
 
 @contextmanager
-def _refusing(job: _Export, form: str) -> Iterator[None]:
+def _refusing(networks: _Networks, form: str) -> Iterator[None]:
     """Tell in one sentence what stopped a form's exporter, which speaks of its own insides."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # a failed attempt is logged at length
@@ -174,12 +174,14 @@ def _refusing(job: _Export, form: str) -> Iterator[None]:
         else:
             first = next((line for line in message.splitlines() if line.strip()), "")
             why = f"{type(error).__name__}: {first}"
-        raise ExportFailed(f"{job.trial.spec.model} cannot be written as {form}: {why}") from error
+        raise ExportFailed(
+            f"{networks.trial.spec.model} cannot be written as {form}: {why}"
+        ) from error
     finally:
         logging.disable(disabled)
 
 
-# -- what is written beside, and the check ---------------------------------------------------
+# -- the facts beside the network, and the check ---------------------------------------------
 
 
 _OUTPUTS = {
@@ -189,46 +191,46 @@ _OUTPUTS = {
 }
 
 
-def _write_widths(job: _Export, folder: Path) -> None:
+def _write_widths(networks: _Networks, folder: Path) -> None:
     """Say what a user needs to feed the network, and how wide its layers are."""
-    modules = dict(job.smaller.named_modules())
+    modules = dict(networks.smaller.named_modules())
     layers = {}
-    for layer in job.trial.layout.layers:
+    for layer in networks.trial.layout.layers:
         weight = getattr(modules.get(layer.name), "weight", None)
         left = weight.shape[0] if isinstance(weight, Tensor) else 0
         layers[layer.name] = {"units_before": layer.weight_shape[0], "units_after": left}
-    data = job.trial.dataset
+    data = networks.trial.dataset
     channels, height, width = data.shape
     window = [round(side * data.crop_share) for side in (height, width)]
     facts = {
-        "trial": job.trial.spec.id,
-        "label": job.trial.spec.label,
-        "model": job.trial.spec.model,
-        "dataset": job.trial.spec.dataset,
+        "trial": networks.trial.spec.id,
+        "label": networks.trial.spec.label,
+        "model": networks.trial.spec.model,
+        "dataset": networks.trial.spec.dataset,
         "classes": data.classes,
         "input": {
-            "shape": ["batch", *job.trial.shape],
+            "shape": ["batch", *networks.trial.shape],
             "dtype": "float32",
             "mean": data.mean,
             "std": data.std,
             "normalisation": f"(value / {data.stored_one:g} - mean) / std, per channel; a pixel is 0-255",
             "image": [channels, height, width],
             "centre_cut": window,
-            "resized_to": job.trial.shape[1:],
+            "resized_to": networks.trial.shape[1:],
             "resizing": "bilinear, antialiased, after normalisation; nothing where sizes agree",
         },
         "task": data.task.name,
         "output": _OUTPUTS[data.task.name],
-        "parameters_before": _parameters(job.masked),
-        "parameters_after": _parameters(job.smaller),
-        "why_whole": job.why_whole,
+        "parameters_before": _parameters(networks.masked),
+        "parameters_after": _parameters(networks.smaller),
+        "why_whole": networks.why_whole,
         "layers": layers,
     }
     text = json.dumps(facts, indent=1, allow_nan=False) + "\n"
     (folder / "widths.json").write_text(text, encoding="utf-8")
 
 
-def _checked(job: _Export, again: Run) -> float:
+def _checked(networks: _Networks, again: Run) -> float:
     """Compare the file, loaded again, with the networks it was made of; return the difference.
 
     Raises:
@@ -237,9 +239,9 @@ def _checked(job: _Export, again: Run) -> float:
     draws = torch.Generator().manual_seed(0)
     largest = 0.0
     for count in _BATCHES:
-        images = torch.randn(count, *job.trial.shape, generator=draws)
+        images = torch.randn(count, *networks.trial.shape, generator=draws)
         with torch.no_grad():
-            masked, smaller = (n(images.clone()) for n in (job.masked, job.smaller))
+            masked, smaller = (n(images.clone()) for n in (networks.masked, networks.smaller))
         try:
             logits = again(images.clone()).detach()
         except Exception as error:  # whatever runs the file may fail in any way

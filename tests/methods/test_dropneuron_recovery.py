@@ -314,7 +314,7 @@ def recovered(folder: Path, seeds: str, *options: str) -> list[dict[str, Any]]:
     """Records of full-batch proximal trainings on several draws."""
     results = Results(folder)
     results.create()
-    bench = SweepContext(results, Registry(), Machine(torch.device("cpu")), folder)
+    context = SweepContext(results, Registry(), Machine(torch.device("cpu")), folder)
     flags = {"methods": "dropneuron", "models": "dropneuron-regression", "controls": "none",
              "datasets": "sparse-regression", "seeds": seeds}  # fmt: skip
     recipe = {"optimizer": "sgd", "momentum": 0.0, "nesterov": False, "lr": 1e-4, "epochs": 4000,
@@ -323,7 +323,7 @@ def recovered(folder: Path, seeds: str, *options: str) -> list[dict[str, Any]]:
     settings += [f"dropneuron.{o}" for o in ("proximal=true", "layers=fc1", *options)]
     plan = make_plan(Registry(), requests(None, flags, settings))
     specs = [s for s in plan.trials.values() if s.method == "dropneuron"]
-    return [execute(bench, spec, lambda done, of: None) for spec in specs]
+    return [execute(context, spec, lambda done, of: None) for spec in specs]
 
 
 def test_the_true_inputs_of_one_draw_are_found(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def nothing(done: int, of: int) -> None:
     """Tell nobody."""
 
 
-def workbench(folder: Path) -> SweepContext:
+def context_of(folder: Path) -> SweepContext:
     results = Results(folder)
     results.create()
     return SweepContext(results, Registry(), Machine(torch.device("cpu")), folder)
@@ -52,41 +52,43 @@ def workbench(folder: Path) -> SweepContext:
 
 def test_a_trial_that_another_run_has_finished_is_taken_as_it_is(tmp_path: Path) -> None:
     spec = next(iter(make_plan(Registry(), requests(None, FLAGS, [])).trials.values()))
-    bench = workbench(tmp_path)
-    first = execute(bench, spec, nothing)
+    context = context_of(tmp_path)
+    first = execute(context, spec, nothing)
     stamp = (tmp_path / "trials" / spec.id / "result.json").stat().st_mtime_ns
-    assert execute(bench, spec, nothing) == first
+    assert execute(context, spec, nothing) == first
     assert (tmp_path / "trials" / spec.id / "result.json").stat().st_mtime_ns == stamp
     assert not (tmp_path / "superseded").exists()
-    assert execute(bench, spec, nothing, replace=True) == first
+    assert execute(context, spec, nothing, replace=True) == first
     assert len(list((tmp_path / "superseded").iterdir())) == 1
 
 
 def test_what_follows_a_replaced_trial_is_replaced_too(tmp_path: Path) -> None:
     plan = make_plan(Registry(), requests(None, FLAGS, []))
-    bench = workbench(tmp_path)
+    context = context_of(tmp_path)
     for spec in plan.trials.values():
-        execute(bench, spec, nothing)
+        execute(context, spec, nothing)
     dense, method, control = plan.trials
     facts = tmp_path / "trials" / method / "spec.json"
     changed = json.loads(facts.read_text())
     changed["sources"]["method"] = "another"
     facts.write_text(json.dumps(changed))
-    pending = find_pending(plan, bench.results, Registry(), retry_failed=False, rerun_changed=True)
+    pending = find_pending(
+        plan, context.results, Registry(), retry_failed=False, rerun_changed=True
+    )
     assert pending.stale == {method, control}
     assert pending.finished == [dense]
 
 
 def test_a_control_whose_masks_were_changed_says_so(tmp_path: Path) -> None:
     plan = make_plan(Registry(), requests(None, FLAGS, []))
-    bench = workbench(tmp_path)
+    context = context_of(tmp_path)
     _, method, control = plan.trials.values()
-    execute(bench, method, nothing)
+    execute(context, method, nothing)
     masks = tmp_path / "trials" / method.id / "masks.safetensors"
     masks.write_bytes(masks.read_bytes()[:-1])
     with pytest.raises(Exception, match="is not the file that its record was written with"):
-        execute(bench, control, nothing)
-    assert "masks.safetensors" in bench.results.trial(control.id).error()["error"]
+        execute(context, control, nothing)
+    assert "masks.safetensors" in context.results.trial(control.id).error()["error"]
 
 
 def test_a_floor_met_exactly_by_a_lower_target_ends_the_next_one(make_trial: MakeTrial) -> None:

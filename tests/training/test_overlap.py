@@ -119,8 +119,8 @@ def test_a_masked_state_kept_from_a_gated_training_is_measured_under_its_masks(
     (spec,) = make_plan(registry, requests(None, flags, [])).trials.values()
     results = Results(tmp_path / "results")
     results.create()
-    bench = SweepContext(results, registry, Machine(torch.device("cpu")), tmp_path)
-    record = execute(bench, spec, lambda done, of: None)
+    context = SweepContext(results, registry, Machine(torch.device("cpu")), tmp_path)
+    record = execute(context, spec, lambda done, of: None)
     kept, final = record["kept"]["gated"], record["metrics"]
     assert kept["units"]["fc1"]["kept"] == 10
     # The final state is the same one under the same masks: every column must agree. It is measured
