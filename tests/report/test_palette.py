@@ -162,3 +162,17 @@ def test_a_report_whose_formats_draw_nothing_remembers_nothing(tmp_path: Path) -
     maker.trial(95.0, method="widest", target=2.0)
     write_report([maker.results], tmp_path / "out", SHIPPED, ("csv", "md"))
     assert not (tmp_path / "r" / FILE).exists()
+
+
+def test_two_plugins_that_folders_gave_the_same_pair_are_told_apart_together(
+    tmp_path: Path,
+) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, name in zip(folders, ("widest", "deepest"), strict=True):
+        folder.mkdir()
+        (folder / FILE).write_text(json.dumps({name: ["green", "X"]}))
+    pairs = pairs_of(["widest", "deepest"], SHIPPED, folders)
+    assert pairs["widest"] == ("green", "X")
+    assert pairs["deepest"] != pairs["widest"]
+    # Alone, each folder's report is as it was.
+    assert pairs_of(["deepest"], SHIPPED, folders[1:])["deepest"] == ("green", "X")

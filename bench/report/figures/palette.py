@@ -104,17 +104,18 @@ def pairs_of(
     """
     folders = list(folders)
     pairs = {n: p for n, p in declared.items() if p[0] in COLOURS and p[1] in MARKERS}
-    remembered: dict[str, Pair] = {}
-    for folder in folders:
-        remembered = _remembered(folder) | remembered
-    kept = {n: p for n, p in remembered.items() if n not in pairs and p not in pairs.values()}
-    taken = {*pairs.values(), *kept.values()}
+    shipped = set(pairs.values())
+    kept: dict[str, Pair] = {}
+    for name, pair in ((n, p) for folder in folders for n, p in _remembered(folder).items()):
+        if name not in pairs and pair not in (*shipped, *kept.values()):
+            kept.setdefault(name, pair)
+    taken = shipped | set(kept.values())
     strangers = sorted(set(methods) - pairs.keys())
     for name in strangers:
         pairs[name] = kept[name] if name in kept else _next_free(name, taken)
         taken.add(pairs[name])
     for folder in folders:
-        _remember(folder, {name: pairs[name] for name in strangers}, kept)
+        _remember(folder, {name: pairs[name] for name in strangers}, shipped)
     return pairs
 
 
@@ -133,13 +134,13 @@ def _remembered(folder: Path) -> dict[str, Pair]:
         return {}
 
 
-def _remember(folder: Path, pairs: Mapping[str, Pair], kept: Mapping[str, Pair]) -> None:
-    """Add the pairs that a folder does not know, or had to give up; what it knows stays."""
+def _remember(folder: Path, pairs: Mapping[str, Pair], shipped: set[Pair]) -> None:
+    """Add the pairs that a folder does not know, or had to give up to a shipped method."""
     if not pairs:
         return
     # In a colleague's folder nothing can be kept; the hash gives the same pair again.
     with suppress(OSError, NotImplementedError), FileLock(folder / ".palette.lock"):
         before = _remembered(folder)
-        now = before | {n: p for n, p in pairs.items() if n not in before or n not in kept}
+        now = before | {n: p for n, p in pairs.items() if before.get(n) in (None, *shipped)}
         if now != before:
             write_json(folder / FILE, {name: list(pair) for name, pair in sorted(now.items())})
