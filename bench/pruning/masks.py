@@ -231,12 +231,12 @@ class Masks(Mapping[str, Tensor]):
         return high
 
     def _compression_without(self, gone: list[tuple[str, int]]) -> float:
-        trial = dict(self.touched)
+        without = dict(self.touched)
         for name, index in _by_name(gone).items():
-            mask = trial.get(name, self._bits[name]).clone()
+            mask = without.get(name, self._bits[name]).clone()
             mask.view(-1)[torch.tensor(index, device=mask.device)] = False
-            trial[name] = mask
-        account = count(self.layout, trial)
+            without[name] = mask
+        account = count(self.layout, without)
         return account.params_dense / account.params_kept
 
     def _drop_weights_to(self, buckets: list[Bucket], goal: float, scope: Scope) -> int:
