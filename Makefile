@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 
 .PHONY: bench test test-slow test-all check smoke clean
 
-bench: $(READY)  ## the five methods on embedded digits, with the report
+bench: $(READY)  ## four methods on embedded digits, with the report
 	$(BIN)/bench run quickstart
 	$(BIN)/bench report results/quickstart
 

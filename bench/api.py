@@ -61,7 +61,6 @@ __all__ = [
     "TrialFailed",
     "UnknownName",
     "UsageError",
-    "UsageError",
     "check_images",
     "evaluating",
     "from_each_class",

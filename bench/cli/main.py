@@ -106,7 +106,7 @@ def show(
 ) -> None:
     """Show a method, model, data set, suite or trial.
 
-    A trial is named by its id or the beginning of it.
+    A trial is named by its id or the beginning of it, and looked for in the newest run.
 
     A name that is of two kinds, as a method and a suite may be, is shown for both; --json then
     gives a list.
@@ -164,7 +164,10 @@ def import_file(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> None
 @click.argument("results", required=False, type=RESULTS)
 @json
 def status(results: Path | None, as_json: bool) -> None:
-    """Count finished, failed, started and waiting trials."""
+    """Count finished, failed, started and waiting trials.
+
+    They are those of RESULTS, or of the newest run.
+    """
     from bench.cli.status import status_command
 
     status_command(results, as_json)
@@ -199,7 +202,7 @@ def measure(
 def clean(results: Path | None) -> None:
     """Empty a results folder's cache of phases.
 
-    Finished trials and reports stay.
+    RESULTS is a folder; without it, the newest run is meant. Finished trials and reports stay.
     """
     from bench.cli.clean import clean_command
 

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,14 @@ class RunningTrial(Trial):
         self._trained_masks: dict[str, Tensor] = {}
         self._open_log: list[dict[str, Any]] | None = None  # of the phase that is running
         self._counter = model.register_forward_pre_hook(self._count)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say where the contract stands to whoever looks for something else."""
+            raise AttributeError(
+                f"a trial has no {name!r}; a method is given what docs/add-a-method.md lists"
+            )
 
     # -- what a method asks ------------------------------------------------------------------
 

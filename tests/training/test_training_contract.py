@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from small_networks import MakeTrial
 
 from bench.training.contract import Trial
@@ -21,6 +22,11 @@ def test_a_trial_shows_what_the_contract_lists_and_nothing_else(make_trial: Make
     assert public(trial) == LISTED
     trial.train()
     assert public(trial) == LISTED
+
+
+def test_what_is_not_there_is_refused_with_a_pointer(make_trial: MakeTrial) -> None:
+    with pytest.raises(AttributeError, match="'setting'.*docs/add-a-method.md"):
+        _ = make_trial().setting  # type: ignore[attr-defined]
 
 
 def test_every_entry_of_the_contract_is_documented() -> None:
