@@ -31,11 +31,17 @@ def run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
     return done
 
 
+def beside_the_source(folder: str, names: list[str]) -> set[str]:
+    """What lies in a checkout and is not source: at the top, users' results and data too."""
+    patterns = (".*", "build", "*.egg-info", "__pycache__")
+    at_top = ("results", "data") if Path(folder) == ROOT else ()
+    return shutil.ignore_patterns(*patterns, *at_top)(folder, names)
+
+
 @pytest.mark.slow
 def test_a_wheel_holds_everything_and_runs_a_suite_elsewhere(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    beside = shutil.ignore_patterns(".*", "build", "*.egg-info", "results", "data", "__pycache__")
-    shutil.copytree(ROOT, source, symlinks=True, ignore=beside)
+    shutil.copytree(ROOT, source, symlinks=True, ignore=beside_the_source)
     # The build's requirements are installed already: no network, no isolation.
     build = ("-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path))
     run(sys.executable, *build, str(source))
