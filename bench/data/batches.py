@@ -1,6 +1,6 @@
-"""Data sets, split once per data set, never per seed; and their parts, cut into batches.
+"""The parts of a data set, cut into batches on the device.
 
-Whether a part lies on the device or is decoded from files, its batches are the same. The test
+A part that lies on the device and one that is decoded from files give the same batches. The test
 images are a part of their own that no trial ever holds: only `bench.measure` is handed them.
 """
 
@@ -146,9 +146,8 @@ class Part:
 
     def _with_targets(self, x: Tensor, chunk: Tensor) -> tuple[Tensor, Tensor]:
         if self.task == AUTOENCODER:
-            return self._in_memory_format(x), x.flatten(
-                1
-            ).clone()  # a network may change x in place
+            targets = x.flatten(1).clone()  # a network may change x in place
+            return self._in_memory_format(x), targets
         return self._in_memory_format(x), self.y.index_select(0, chunk.to(self.device))
 
     def _in_memory_format(self, x: Tensor) -> Tensor:

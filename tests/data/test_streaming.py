@@ -20,6 +20,7 @@ from small_images import (
     image_files,
     random_images,
 )
+from tiers import slow
 from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms.functional import pil_to_tensor
@@ -329,9 +330,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(
-    "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("how", [signal.SIGINT, slow(signal.SIGKILL)])
 def test_ctrl_c_and_kills_end_the_workers_without_a_word(
     tmp_path: Path, how: signal.Signals
 ) -> None:

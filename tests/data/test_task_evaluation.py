@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_networks import MakeTrial
+from tiers import slow
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -203,7 +204,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("dataset", "model"),
     [("sparse-regression", "dropneuron-regression"),
-     pytest.param("mnist-5k-autoencoder", "fc-20-20", marks=pytest.mark.slow)],
+     slow("mnist-5k-autoencoder", "fc-20-20")],
 )  # fmt: skip
 def test_methods_run_on_tasks_without_labels(
     bench: Run, tmp_path: Path, dataset: str, model: str
@@ -235,7 +236,7 @@ def test_methods_run_on_tasks_without_labels(
 
 @pytest.mark.parametrize(
     ("dataset", "model", "shape"),
-    [pytest.param("sparse-regression", "dropneuron-regression", (1, 1, 20), marks=pytest.mark.slow),
+    [slow("sparse-regression", "dropneuron-regression", (1, 1, 20)),
      ("mnist-5k-autoencoder", "dropneuron-autoencoder", (1, 28, 28))],
 )  # fmt: skip
 def test_trials_without_labels_are_shown_and_exported(

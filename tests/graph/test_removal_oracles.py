@@ -10,6 +10,7 @@ import torch_pruning as tp
 import torchvision
 from branching_networks import Grouped, Inverted, OptionA, Parted, Residual, conv
 from removal_checks import drawn, elements, error, lively, masked_copy, multiply_adds
+from tiers import slow
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,10 +24,6 @@ from bench.models.vgg import vgg_16_bn
 from bench.plan.registry import Registry
 
 Build = Callable[[], nn.Module]
-
-
-def slow(*values: Any) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def cut_by_torch_pruning(

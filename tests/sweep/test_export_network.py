@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_networks import Blobs, Residual, lenet
+from tiers import slow
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,10 +41,6 @@ np.save("logits.npy", network(images).detach().numpy())
 np.save("first.npy", network(images[:1]).detach().numpy())
 assert not {"bench", "onnx", "torch_pruning", "torchvision"} & set(sys.modules)
 """
-
-
-def slow(*values: Any) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 class Untraceable(nn.Module):

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from child_processes import wait_for_event
 from small_networks import MakeTrial, small_mlp
+from tiers import slow
 
 from bench.methods.dropnet import DropNet
 from bench.methods.random import Random
@@ -34,10 +34,6 @@ FLAGS = {
     "seeds": "0",
     "budget": "smoke",
 }
-
-
-def slow(*values: Any) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def nothing(done: int, of: int) -> None:
