@@ -69,7 +69,8 @@ def test_end_to_end(tmp_path: Path) -> None:
 
 
 def test_trainer_overhead(tmp_path: Path) -> None:
-    content = figures(tmp_path, "trainer_overhead", "--lenet-steps", "20", "--resnet-steps", "1")
+    content = figures(tmp_path, "trainer_overhead", "--lenet-steps", "20", "--resnet-steps", "1",
+                      "--resnet-batch", "8")  # fmt: skip
     assert len(content["findings"]) == 8
     equal = [n for n in content["notes"] if "same weights to the last bit" in n]
     assert len(equal) == 4
