@@ -15,7 +15,8 @@ from bench.errors import (
 )
 from bench.graph.count import reconnected
 from bench.graph.eval_mode import evaluating, scoring
-from bench.graph.structure import Layer, Layout, Site
+from bench.graph.layers import Layer, Site
+from bench.graph.structure import Layout
 from bench.pruning.gates import Gates
 from bench.pruning.masks import Masks, Scope, Scores
 from bench.seeds import generator

@@ -8,7 +8,8 @@ from bench.data.images import Shape
 from bench.data.tasks import CLASSIFICATION
 from bench.errors import UsageError
 from bench.graph.eval_mode import evaluating
-from bench.graph.structure import Coupling, Layout
+from bench.graph.layers import Coupling
+from bench.graph.structure import Layout
 from bench.graph.trace import layout_of
 from bench.plan.registry import Registry
 from bench.seeds import derive

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UnknownName, UsageError
-from bench.graph.structure import Coupling, Layout
+from bench.graph.layers import Coupling
+from bench.graph.structure import Layout
 from bench.plan.build_network import build
 from bench.plan.options import grid, method_of, non_default, recipe_of
 from bench.plan.registry import Registry
