@@ -15,7 +15,6 @@ from bench.store.trial_identity import TrialSpec
 
 if TYPE_CHECKING:
     from bench.measure.by_layer import LayerSize
-    from bench.sweep.reload import Rebuilt
 
 
 def find_trial(name: str, results: Results) -> TrialFolder | None:
@@ -102,28 +101,11 @@ def _summary(path: Path, record: dict[str, Any]) -> dict[str, str]:
     return {key: value for key, value in facts.items() if value}
 
 
-def rebuilt_trial(registry: Registry, folder: TrialFolder) -> "Rebuilt":
-    """Build a finished trial's network again.
-
-    Raises:
-        UsageError: it cannot be built, or is not the one whose weights were stored.
-    """
+def _layers(folder: TrialFolder, registry: Registry) -> "list[LayerSize]":
+    from bench.measure.by_layer import per_layer
     from bench.sweep.reload import rebuilt
 
-    try:
-        return rebuilt(registry, folder)
-    except (RuntimeError, KeyError) as error:  # names or shapes that do not fit
-        first = str(error).partition("\n")[0]
-        raise UsageError(
-            f"the weights of trial {folder.id} do not fit its model, whose code must have changed "
-            f"since ({first})"
-        ) from error
-
-
-def _layers(folder: TrialFolder, registry: Registry) -> "list[LayerSize]":
-    trial = rebuilt_trial(registry, folder)
-    from bench.measure.by_layer import per_layer
-
+    trial = rebuilt(registry, folder)
     return per_layer(trial.layout, trial.masks)
 
 

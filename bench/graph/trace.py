@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from bench.errors import users_code
 from bench.graph import channels as flows
 from bench.graph.dependency import follow
 from bench.graph.eval_mode import evaluating
@@ -30,6 +31,9 @@ def layout_of(model: nn.Module, example: Tensor, coupling: Coupling = "tied") ->
         example: one input (1, channels, height, width).
         coupling: `tied`: units that are added into one stream are one decision; `branch`: each
             layer has its own.
+
+    Raises:
+        UsersCodeFailed: its forward cannot be run.
     """
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
     layers = _layers(model, example)
@@ -81,10 +85,12 @@ def _layers(model: nn.Module, example: Tensor) -> dict[str, Layer]:
 
     found = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     handles = [m.register_forward_hook(note(n)) for n, m in found.items()]
-    with evaluating(model), torch.no_grad():
-        model(example)
-    for handle in handles:
-        handle.remove()
+    try:
+        with evaluating(model), torch.no_grad(), users_code():
+            model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
     return {name: _layer(name, found[name], positions) for name, positions in seen.items()}
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from bench.data.dataset import Dataset
 from bench.data.images import Shape
 from bench.data.tasks import CLASSIFICATION
-from bench.errors import UsageError
+from bench.errors import UsageError, UsersCodeFailed, users_code
 from bench.graph.eval_mode import evaluating
 from bench.graph.layers import Coupling
 from bench.graph.structure import Layout
@@ -43,15 +43,19 @@ def _check_outputs(network: nn.Module, image: Tensor, model: str, dataset: Datas
 def build(
     registry: Registry, model: str, dataset: Dataset, seed: int, coupling: Coupling = "tied"
 ) -> tuple[nn.Module, Layout]:
-    """Build a network from its seed, on the CPU, and find its layers and units."""
+    """Build a network from its seed, on the CPU, and find its layers and units.
+
+    Raises:
+        UsageError: the network cannot be built or run for this data set.
+    """
     maker, shape = registry.model(model), input_shape(registry, model, dataset)
     torch.manual_seed(derive(seed, "init"))
     try:
-        network = maker(dataset.task.outputs(dataset.classes, shape), shape)
+        with users_code():
+            network = maker(dataset.task.outputs(dataset.classes, shape), shape)
         layout = layout_of(network, torch.zeros(1, *shape), coupling)
-    except Exception as error:  # a user's network may fail in any way
-        first = str(error).partition("\n")[0]
-        raise UsageError(f"{model} cannot be built for {dataset.name} {shape}: {first}") from error
+    except UsersCodeFailed as error:
+        raise UsageError(f"{model} cannot be built for {dataset.name} {shape}: {error}") from error
     _check_outputs(network, torch.zeros(1, *shape), model, dataset)
     if layout.has_convolutions:
         network.to(memory_format=torch.channels_last)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UnknownName, UsageError
+from bench.errors import BenchError, UnknownName, UsageError, in_words
 from bench.graph.layers import Coupling
 from bench.graph.structure import Layout
 from bench.plan.build_network import build
@@ -84,6 +84,7 @@ def make_plan(registry: Registry, asked: list[Request], threads: int = 1) -> Pla
         for seed in seeds:
             for cell in cells:
                 _add_cell(plan, registry, cell, seed, request.controls)
+    plan.notes += checker.faults.values()
     if not plan.trials:
         raise UsageError("This asks for no trial at all: only controls of other methods are named")
     return plan
@@ -209,15 +210,31 @@ def _recipe(registry: Registry, model: str, dataset: str, request: Request) -> d
 
 
 class _Checker:
-    """Refuses combinations that cannot work, before anything is started."""
+    """Refuses combinations that cannot work, before anything is started.
+
+    Attributes:
+        faults: what went wrong while a network was looked at, by the network and data set.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
+        self.faults: dict[tuple[str, str], str] = {}
         self._layouts: dict[tuple[str, str, Coupling], Layout] = {}
 
     def check(self, name: str, method: Method, base: dict[str, Any]) -> None:
         model, dataset = base["model"], base["dataset"]
-        on, why_not = self._fixture(model, dataset, base["coupling"], base["recipe"])
+        if (model, dataset) in self.faults:
+            return
+        try:
+            on, why_not = self._fixture(model, dataset, base["coupling"], base["recipe"])
+        except BenchError:
+            raise
+        except Exception as error:  # a fault of ours ends this network's trials, not all of them
+            self.faults[model, dataset] = (
+                f"{model} on {dataset} could not be checked, and its trials will fail: "
+                f"{in_words(error)}"
+            )
+            return
         reason = method.impossible(on)
         if reason:
             more = f": {why_not}" if why_not and not on.has_sites else ""

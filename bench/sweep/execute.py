@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from bench.data.batches import Parts
-from bench.errors import BenchError
+from bench.errors import in_words
 from bench.graph.verify import removed
 from bench.measure.record import measured, measured_state, through_files, write_state
 from bench.plan.build_network import input_shape
@@ -56,9 +56,7 @@ def execute(
         try:
             return _run(context, spec, folder.path, notify)
         except Exception as error:
-            is_ours = isinstance(error, BenchError)
-            shown = str(error) if is_ours else f"{type(error).__name__}: {error}"
-            facts = {"error": shown, "traceback": traceback.format_exc()}
+            facts = {"error": in_words(error), "traceback": traceback.format_exc()}
             write_json(folder.path / "error.json", facts)
             raise
 
@@ -69,7 +67,7 @@ def _run(
     started = time.perf_counter()
     (folder / "error.json").unlink(missing_ok=True)
     write_json(folder / "spec.json", _spec_record(context, spec))
-    write_json(folder / "env.json", context.machine.record(context.flags))
+    write_json(folder / "env.json", context.machine.record(list(context.config.command)))
     method = method_of(context.registry, spec.method, spec.options)
     running, parts = trial_of(context, spec, notify)
     method.prune(running)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -50,10 +50,6 @@ def measure_all(
             write_json(folder.path / "cost.json", folder.cost() | {"latency": times})
             done += 1
     return done
-
-
-def effort_named(name: str) -> latency.Effort:
-    return next(e for e in get_args(latency.Effort) if e == name)
 
 
 def _setup(machine: Machine, effort: latency.Effort) -> dict[str, Any]:
