@@ -6,6 +6,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -70,8 +71,8 @@ def users_code() -> Iterator[None]:
     except BenchError:
         raise
     except Exception as error:
-        frame = _raised_by(error)
-        where = f" ({_place(frame)})" if frame is not None and not _is_ours(frame) else ""
+        place = _raised_at(error)
+        where = f" ({place})" if place is not None and not place.is_ours else ""
         raise UsersCodeFailed(_first_line(error) + where) from error
 
 
@@ -79,11 +80,11 @@ def in_words(error: BaseException) -> str:
     """Return an error as one line: a sentence that is meant for the user, or whose fault it is."""
     if isinstance(error, BenchError):
         return str(error)
-    frame = _raised_by(error)
-    if frame is None or _is_ours(frame):
-        where = f" ({_place(frame)})" if frame is not None else ""
-        return f"{_first_line(error)}{where}: a fault of bench; please report it with its traceback"
-    return f"{_first_line(error)} ({_place(frame)})"
+    place = _raised_at(error)
+    where = f" ({place})" if place is not None else ""
+    if place is not None and not place.is_ours:
+        return _first_line(error) + where
+    return f"{_first_line(error)}{where}: a fault of bench; please report it with its traceback"
 
 
 def _first_line(error: BaseException) -> str:
@@ -91,38 +92,42 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-_OURS = Path(__file__).resolve().parent
-_PLUGIN_FOLDERS = tuple(
-    (_OURS / kind).resolve() for kind in ("methods", "models", "datasets")
-)  # in a checkout they stand beside `bench/`
-_LIBRARIES = tuple(
-    {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")}
-)
+@dataclass(frozen=True)
+class _Place:
+    """A line of code: of bench and its plug-ins, or of a user's."""
+
+    file: Path
+    line: int
+    function: str
+
+    @property
+    def is_ours(self) -> bool:
+        return any(self.file.is_relative_to(folder) for folder in _OURS)
+
+    @property
+    def is_library(self) -> bool:
+        """Return True for Python's own and for installed packages, where a user's code is not."""
+        return not self.file.is_file() or any(self.file.is_relative_to(f) for f in _LIBRARIES)
+
+    def __str__(self) -> str:
+        roots = [folder.parent for folder in _OURS if self.file.is_relative_to(folder)]
+        shown = self.file.relative_to(roots[0]).as_posix() if roots else self.file.name
+        return f"{shown}, line {self.line}, in {self.function}"
 
 
-def _raised_by(error: BaseException) -> traceback.FrameSummary | None:
-    """Return the innermost line of bench or of the user's own code, libraries left out."""
-    frames = traceback.extract_tb(error.__traceback__)
-    known = [f for f in frames if _is_ours(f) or _is_users(f)]
+_BENCH = Path(__file__).resolve().parent
+# In a checkout the folders of plug-ins stand beside bench/, and are links in it.
+_OURS = (_BENCH, *((_BENCH / kind).resolve() for kind in ("methods", "models", "datasets")))
+_LIBRARIES = {
+    Path(sys.prefix).resolve(), Path(sysconfig.get_path("stdlib")).resolve()
+}  # fmt: skip
+
+
+def _raised_at(error: BaseException) -> _Place | None:
+    """Return the innermost line of bench or of a user's own code; libraries are left out."""
+    places = [
+        _Place(Path(frame.f_code.co_filename).resolve(), line, frame.f_code.co_qualname)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    known = [place for place in places if place.is_ours or not place.is_library]
     return known[-1] if known else None
-
-
-def _is_ours(frame: traceback.FrameSummary) -> bool:
-    file = Path(frame.filename).resolve()
-    return any(file.is_relative_to(folder) for folder in (_OURS, *_PLUGIN_FOLDERS))
-
-
-def _is_users(frame: traceback.FrameSummary) -> bool:
-    file = Path(frame.filename).resolve()
-    in_library = any(file.is_relative_to(folder) for folder in _LIBRARIES)
-    return file.is_file() and not in_library and not file.is_relative_to(Path(sys.prefix).resolve())
-
-
-def _place(frame: traceback.FrameSummary) -> str:
-    """Return where a line stands: graph/cut.py of bench, or the name of a user's file."""
-    file = Path(frame.filename).resolve()
-    roots = (_OURS.parent, *(folder.parent for folder in _PLUGIN_FOLDERS))
-    inside = next(
-        (file.relative_to(r) for r in roots if _is_ours(frame) and file.is_relative_to(r)), None
-    )
-    return f"{inside or file.name}, line {frame.lineno}, in {frame.name}"

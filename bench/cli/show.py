@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.show_trial import find_trial, show_finished
-from bench.errors import UnknownName, UsageError, UsersCodeFailed, users_code
+from bench.errors import UnknownName, UsageError, UsersCodeFailed
 from bench.plan.plugins import KINDS, Kind
 from bench.plan.registry import Registry
 from bench.store.results import Results, TrialFolder, newest
@@ -133,12 +133,12 @@ def _of_ten_classes(registry: Registry, name: str, side: int | None) -> "tuple[L
     import torch
 
     from bench.graph.trace import layout_of
+    from bench.plan.build_network import network_of
 
     shape = (1, 28, 28) if side in (None, 28) else (3, side, side)
     maker = registry.model(name)
     try:
-        with users_code():
-            network = maker(10, shape)
+        network = network_of(maker, 10, shape)
         layout = layout_of(network, torch.zeros(1, *shape))
     except UsersCodeFailed as error:
         raise UsageError(

@@ -13,7 +13,7 @@ from bench.graph.structure import Layout
 from bench.graph.trace import layout_of
 from bench.plan.registry import Registry
 from bench.seeds import derive
-from bench.training.network import about
+from bench.training.network import Build, about
 
 
 def input_shape(registry: Registry, model: str, dataset: Dataset) -> Shape:
@@ -21,6 +21,20 @@ def input_shape(registry: Registry, model: str, dataset: Dataset) -> Shape:
     channels, height, width = dataset.shape
     side = about(registry.model(model)).input_size
     return channels, side or height, side or width
+
+
+def network_of(maker: Build, outputs: int, shape: Shape) -> nn.Module:
+    """Call a network's `build`.
+
+    Raises:
+        UsersCodeFailed: it raised something, or returned something else than a network.
+    """
+    with users_code():
+        network: object = maker(outputs, shape)
+    if not isinstance(network, nn.Module):
+        kind = type(network).__name__
+        raise UsersCodeFailed(f"build() must return a torch.nn.Module, not a {kind}")
+    return network
 
 
 def _check_outputs(network: nn.Module, image: Tensor, model: str, dataset: Dataset) -> None:
@@ -31,7 +45,13 @@ def _check_outputs(network: nn.Module, image: Tensor, model: str, dataset: Datas
     """
     wanted = dataset.task.outputs(dataset.classes, image.shape[1:])  # type: ignore[arg-type]
     with evaluating(network), torch.no_grad():
-        found = tuple(network(image).shape)
+        outputs: object = network(image)
+    if not isinstance(outputs, Tensor):
+        raise UsageError(
+            f"{model} gives a {type(outputs).__name__} for one image, but {dataset.name} asks for a tensor "
+            f"of shape {(1, wanted)}"
+        )
+    found = tuple(outputs.shape)
     has_more = dataset.task == CLASSIFICATION and len(found) == 2 and found[1] > wanted
     if found != (1, wanted) and not has_more:
         raise UsageError(
@@ -51,8 +71,7 @@ def build(
     maker, shape = registry.model(model), input_shape(registry, model, dataset)
     torch.manual_seed(derive(seed, "init"))
     try:
-        with users_code():
-            network = maker(dataset.task.outputs(dataset.classes, shape), shape)
+        network = network_of(maker, dataset.task.outputs(dataset.classes, shape), shape)
         layout = layout_of(network, torch.zeros(1, *shape), coupling)
     except UsersCodeFailed as error:
         raise UsageError(f"{model} cannot be built for {dataset.name} {shape}: {error}") from error
