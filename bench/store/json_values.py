@@ -97,14 +97,25 @@ def _place(problem: "ErrorDetails", value: object) -> list[str]:
     """Return the keys and indices that lead to a wrong value, without pydantic's names of types."""
     place = []
     for part in problem["loc"]:
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
-            value = value[part]
+        inside = _inside(value, part)
+        if inside is not _NOTHING:
+            value = inside
         elif problem["type"] != "missing":
             continue
         place.append(str(part))
     return place
+
+
+_NOTHING = object()
+
+
+def _inside(value: object, part: int | str) -> object:
+    """Return what stands under a key or index of a value; `_NOTHING` where there is no such thing."""
+    if isinstance(value, Mapping):
+        return value.get(part, _NOTHING)
+    if isinstance(value, list) and isinstance(part, int) and part < len(value):
+        return value[part]
+    return _NOTHING
 
 
 def _expected(problem: "ErrorDetails") -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
@@ -27,6 +27,7 @@ from bench.store.json_values import (
 )
 from bench.store.trial_identity import SCHEMA, SpecFields, TrialSpec, canonical
 
+OLDEST_TASK = "classification"
 Number: TypeAlias = int | float  # in this order: each stays what it is
 
 
@@ -94,6 +95,15 @@ class Columns(Record):
         """Return every column that holds a single value, by name."""
         values = ((name, getattr(self, name)) for name in self.model_fields_set)
         return {name: v for name, v in values if isinstance(v, bool | int | float | str)}
+
+
+C = TypeVar("C", bound=Columns)
+
+
+def joined(kind: type[C], *parts: Columns) -> C:
+    """Return the columns of several measurements as one set; a part that was not measured adds none."""
+    values = {name: value for part in parts for name, value in part.as_json().items()}
+    return kind.model_validate(values)
 
 
 # -- result.json: what is the same on a rerun ------------------------------------------------------
@@ -187,7 +197,9 @@ class SupportColumns(Columns):
 
     support_true: int | None = Field(default=None, description="inputs that matter")
     support_read: int | None = Field(default=None, description="inputs that the network reads")
-    support_missed: int | None = Field(default=None, description="those that matter and are not read")
+    support_missed: int | None = Field(
+        default=None, description="those that matter and are not read"
+    )
     support_exact: bool | None = Field(default=None, description="just those that matter are read")
 
 
@@ -205,7 +217,9 @@ class RemovalColumns(Columns):
 class FileColumns(Columns):
     """Deep Compression files of the network, with Huffman codes and with codes of fixed width."""
 
-    file_bytes_dense: int | None = Field(default=None, description="bytes of all tensors in float32")
+    file_bytes_dense: int | None = Field(
+        default=None, description="bytes of all tensors in float32"
+    )
     file_bytes: int | None = Field(default=None, description="bytes with Huffman codes")
     file_bytes_fixed: int | None = Field(default=None, description="bytes with fixed widths")
     file_compression: Number | None = Field(
@@ -278,6 +292,11 @@ class ResultContent(Record):
     control: ControlRecord = ControlRecord()
     phases: list[str] = Field(default_factory=list, description="keys of the phases it needed")
     files: dict[str, str] = Field(description="SHA-256 of the trial's files, by name")
+
+    @property
+    def task_name(self) -> str:
+        """The task; classification for records from before there were others."""
+        return OLDEST_TASK if self.task is None else self.task
 
 
 class ResultRecord(ResultContent):
@@ -357,13 +376,21 @@ class LatencyRecord(Columns):
     """Times of a trial's network, dense and cut in turn; columns are named by `latency_column`."""
 
     setup: LatencySetup | None = None
-    note: str | None = Field(default=None, description="where the times do not show what was pruned")
+    note: str | None = Field(
+        default=None, description="where the times do not show what was pruned"
+    )
+
+    def with_times(self, times: Mapping[str, float]) -> "LatencyRecord":
+        """Return the record with more columns, named by `latency_column`."""
+        return LatencyRecord.model_validate({**self.as_json(), **times})
 
 
 class CostRecord(Record):
     """cost.json: the costs of a trial on the machine that it ran on."""
 
-    train_seconds: Number | None = Field(default=None, description="seconds of all phases it needed")
+    train_seconds: Number | None = Field(
+        default=None, description="seconds of all phases it needed"
+    )
     peak_memory_mb: Number | None = Field(
         default=None, description="MiB at most, of the GPU or else of the process"
     )

@@ -161,7 +161,11 @@ class Training:
         sizes[-1] = n - (steps - 1) * recipe.batch_size
         self.progress.cost.images_seen += n
         self.progress.cost.optimizer_steps += steps
-        line: JsonObject = {"epoch": done + 1, "lr": lr, "train_loss": float((losses * sizes).sum()) / n}
+        line: JsonObject = {
+            "epoch": done + 1,
+            "lr": lr,
+            "train_loss": float((losses * sizes).sum()) / n,
+        }
         if self.counts_hits:
             line["train_top1"] = 100 * int(self._right) / n
         return line

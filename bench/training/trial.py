@@ -371,9 +371,7 @@ def run_training(
 # -- keys -------------------------------------------------------------------------------------
 
 
-def _key(
-    trial: RunningTrial, kind: str, facts: JsonObject, tensors: Mapping[str, Tensor]
-) -> str:
+def _key(trial: RunningTrial, kind: str, facts: JsonObject, tensors: Mapping[str, Tensor]) -> str:
     """Return the key of a phase: the hash of weights, buffers, masks, arguments and environment.
 
     Args:
