@@ -64,7 +64,7 @@ class Ours(Side):
         )  # fmt: skip
         records = [trial.result() for trial in Results(folder).trials()]
         assert len(records) == seeds
-        self.top1 = [record["metrics"]["top1"] for record in records]
+        self.top1 = [record.metrics.number("top1") for record in records]
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """`bench export`: take a trial's pruned network away, for programs that know nothing of us."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +9,8 @@ from bench.cli.show_trial import find_trial, finished_record
 from bench.errors import UnknownName, UsageError
 from bench.plan.registry import Registry
 from bench.store.atomic import whole_file
+from bench.store.json_values import RecordError
+from bench.store.records import read_sources
 from bench.store.results import Results, TrialFolder, newest
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _take_file(folder: TrialFolder, out: Path) -> None:
     from bench.measure.file_size import FILES
 
     record = finished_record(folder)
-    if FILES["huffman"] not in record["files"]:
+    if FILES["huffman"] not in record.files:
         raise UsageError(
             f"trial {folder.id} was not stored as a Deep Compression file, for its weights are not "
             "shared; bench run --methods deep-compression makes such trials"
@@ -68,17 +69,17 @@ def _take_file(folder: TrialFolder, out: Path) -> None:
         raise UsageError(
             f"The folder {out} cannot be written ({error.strerror}); --out names another one"
         ) from error
-    m = record["metrics"]
-    click.echo(f"{target}: {len(data):,} bytes, {m['file_compression']:.1f} times fewer than the "
-               f"{m['file_bytes_dense']:,} of its numbers in float32")  # fmt: skip
+    m = record.metrics
+    click.echo(f"{target}: {len(data):,} bytes, {m.file_compression:.1f} times fewer than the "
+               f"{m.file_bytes_dense:,} of its numbers in float32")  # fmt: skip
 
 
 def _has_changed(registry: Registry, folder: TrialFolder, model: str) -> bool:
     try:
-        written = json.loads((folder.path / "spec.json").read_text(encoding="utf-8"))
-        return bool(written["sources"]["model"] != registry.source_of("models", model))
-    except (OSError, ValueError, KeyError, TypeError):
+        then = read_sources(folder.path / "spec.json")
+    except RecordError:
         return True
+    return then.get("model") != registry.source_of("models", model)
 
 
 def _tell(done: "Exported") -> None:

@@ -195,7 +195,7 @@ def _trim_phases(results: "Results") -> None:
         record, _ = results.finished(folder.id)
         if record is None:
             return
-        used |= set(record["phases"])
+        used |= set(record.phases)
     store.evict(PHASES_CAP_BYTES, used)
 
 
@@ -206,7 +206,7 @@ def _end(results: "Results", plan: "Plan", outcome: "SweepOutcome") -> None:
     if outcome.finished:
         click.echo(end_table(results, list(plan.trials)), err=True)
     for trial_id in outcome.failed:
-        error = results.trial(trial_id).error()["error"]
+        error = results.trial(trial_id).error().error
         place = results.trial(trial_id).path / "error.json"
         click.echo(f"failed: {plan.trials[trial_id].label}: {error} ({place})", err=True)
     click.echo(f"Trials: {len(outcome.finished)} finished, {len(outcome.failed)} failed; "

@@ -3,12 +3,13 @@
 import dataclasses
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from bench.cli.show_trial import find_trial, show_finished
+from bench.cli.show_trial import as_written, find_trial, show_finished
 from bench.errors import UnknownName, UsageError, UsersCodeFailed
 from bench.plan.plugins import KINDS, Kind
 from bench.plan.registry import Registry
@@ -16,6 +17,8 @@ from bench.store.results import Results, TrialFolder, newest
 
 if TYPE_CHECKING:
     from bench.graph.structure import Layout
+
+Facts: TypeAlias = Mapping[str, object]  # printed as they are, or as JSON
 
 
 def show_command(
@@ -72,15 +75,15 @@ def _unknown(registry: Registry, name: str, folder: Path | None) -> UsageError:
     )
 
 
-def _unfinished(folder: TrialFolder) -> dict[str, Any]:
+def _unfinished(folder: TrialFolder) -> Facts:
     state = folder.status()
-    facts: dict[str, Any] = {"folder": str(folder.path), "status": state}
-    return facts | folder.error() if state == "failed" else facts
+    facts: dict[str, object] = {"folder": str(folder.path), "status": state}
+    return {**facts, **as_written(folder.error())} if state == "failed" else facts
 
 
-def _about(registry: Registry, kind: Kind, name: str, for_dataset: str | None) -> dict[str, Any]:
+def _about(registry: Registry, kind: Kind, name: str, for_dataset: str | None) -> Facts:
     entry = registry.find(kind, name)
-    facts: dict[str, Any] = {kind.removesuffix("s"): name, "about": entry.summary}
+    facts: dict[str, object] = {kind.removesuffix("s"): name, "about": entry.summary}
     if kind == "methods":
         method = registry.method(name)
         facts |= {"doc": _doc(method), "rate": method.rate, "level": method.level,
@@ -102,9 +105,7 @@ def _about(registry: Registry, kind: Kind, name: str, for_dataset: str | None) -
     return facts
 
 
-def _wiring(
-    registry: Registry, name: str, side: int | None, for_dataset: str | None
-) -> dict[str, Any]:
+def _wiring(registry: Registry, name: str, side: int | None, for_dataset: str | None) -> Facts:
     """Return the units of a network, layer by layer, and the reasons for what cannot be dropped."""
     from bench.graph.count import count
     from bench.plan.build_network import build, input_shape
@@ -153,7 +154,7 @@ def _doc(thing: type) -> str:
     return inspect.getdoc(thing) or ""
 
 
-def _print(facts: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
+def _print(facts: Facts | list[Facts], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=1, default=str))
         return
@@ -161,7 +162,7 @@ def _print(facts: dict[str, Any] | list[dict[str, Any]], as_json: bool) -> None:
     click.echo("\n\n".join("\n".join(_lines(each, 0)) for each in several))
 
 
-def _lines(facts: dict[str, Any], depth: int) -> list[str]:
+def _lines(facts: Facts, depth: int) -> list[str]:
     pad = "  " * depth
     lines = []
     for key, value in facts.items():

@@ -3,15 +3,17 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.data.metrics import TASKS
 from bench.errors import BenchError, UsageError
 from bench.plan.registry import Registry
+from bench.store.json_values import JsonObject, RecordError
+from bench.store.records import Record, ResultRecord
 from bench.store.results import Results, TrialFolder
-from bench.store.trial_identity import TrialSpec
+from bench.store.trial_identity import canonical
 
 if TYPE_CHECKING:
     from bench.measure.by_layer import LayerSize
@@ -31,7 +33,7 @@ def find_trial(name: str, results: Results) -> TrialFolder | None:
     return matches[0] if matches else None
 
 
-def finished_record(folder: TrialFolder) -> dict[str, Any]:
+def finished_record(folder: TrialFolder) -> ResultRecord:
     """Read a trial's record.
 
     Raises:
@@ -39,12 +41,14 @@ def finished_record(folder: TrialFolder) -> dict[str, Any]:
     """
     state = folder.status()
     if state != "finished":
-        why = f": {folder.error()['error']}" if state == "failed" else ""
+        why = f": {folder.error().error}" if state == "failed" else ""
         raise UsageError(f"trial {folder.id} is not finished, it is {state}{why}")
     try:
         return folder.result()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"the record of trial {folder.id} is not sound: {error}") from error
+    except RecordError as error:
+        raise UsageError(
+            f"the record of trial {folder.id} is not sound: {error.problem}"
+        ) from error
 
 
 def show_finished(folder: TrialFolder, registry: Registry, as_json: bool) -> None:
@@ -56,8 +60,8 @@ def show_finished(folder: TrialFolder, registry: Registry, as_json: bool) -> Non
     except BenchError as error:  # the record is sound; only its network cannot be built here
         rows, why = [], str(error)
     if as_json:
-        facts = {"folder": str(folder.path), "status": "finished", **record,
-                 "measured": folder.cost(), "summary": summary,
+        facts = {"folder": str(folder.path), "status": "finished", **as_written(record),
+                 "measured": as_written(folder.cost()), "summary": summary,
                  "layers": [asdict(row) for row in rows], "totals": _totals(rows)}  # fmt: skip
         click.echo(json.dumps(facts | ({"no_layers": why} if why else {}), indent=1))
         return
@@ -69,15 +73,21 @@ def show_finished(folder: TrialFolder, registry: Registry, as_json: bool) -> Non
         click.echo(line)
 
 
-def _summary(path: Path, record: dict[str, Any]) -> dict[str, str]:
-    spec, m = TrialSpec.from_json(record["spec"]), record["metrics"]
+def as_written(record: Record) -> JsonObject:
+    """Return a record with its names in the order of its file, which is that of the alphabet."""
+    found: JsonObject = json.loads(canonical(record.as_json()))
+    return found
+
+
+def _summary(path: Path, record: ResultRecord) -> dict[str, str]:
+    spec, m = record.spec, record.metrics
     options = ", ".join(f"{k}={v}" for k, v in sorted(spec.options.items()))
-    headline = TASKS[record.get("task", "classification")].headline
+    headline = TASKS[record.task_name].headline
     target = f"{spec.target:g}x" if spec.target is not None else "none"
-    if record["unreachable"]:
+    if record.unreachable:
         target += ", not reached"
     facts = {
-        "trial": record["id"],
+        "trial": record.id,
         "method": f"{spec.method} ({options})" if options else spec.method,
         "follows": ", ".join(spec.depends_on),
         "model": f"{spec.model}, {spec.coupling} units",
@@ -87,15 +97,15 @@ def _summary(path: Path, record: dict[str, Any]) -> dict[str, str]:
         "budget": f"{spec.budget}; too short for a result" if spec.budget == "smoke"
         else spec.budget,
         "target": target,
-        "quality": f"{headline.in_words(m[headline.column])} on {m['n_test']} test images"
-        + (", collapsed" if m["collapsed"] else ""),
-        "parameters": f"{m['params_effective']:,} of {m['params_dense']:,}: "
-        f"{m['compression']:.2f} times fewer, {100 * m['pruning_rate']:.2f} % removed",
-        "multiply-adds": f"{m['macs_effective']:,} of {m['macs_dense']:,}: "
-        f"{m['speedup_theoretical']:.2f} times fewer",
-        "file": f"{m['file_bytes']:,} bytes, {m['file_compression']:.1f} times fewer than in "
-        f"float32; with fixed widths {m['file_bytes_fixed']:,}" if "file_bytes" in m else "",
-        "training": f"{m['epochs_total']} epochs, {m['images_seen']:,} images",
+        "quality": f"{headline.in_words(m.number(headline.column))} on {m.n_test} test images"
+        + (", collapsed" if m.collapsed else ""),
+        "parameters": f"{m.params_effective:,} of {m.params_dense:,}: "
+        f"{m.compression:.2f} times fewer, {100 * m.pruning_rate:.2f} % removed",
+        "multiply-adds": f"{m.macs_effective:,} of {m.macs_dense:,}: "
+        f"{m.speedup_theoretical:.2f} times fewer",
+        "file": f"{m.file_bytes:,} bytes, {m.file_compression:.1f} times fewer than in "
+        f"float32; with fixed widths {m.file_bytes_fixed:,}" if m.file_bytes is not None else "",
+        "training": f"{m.epochs_total} epochs, {m.images_seen:,} images",
         "folder": str(path),
     }  # fmt: skip
     return {key: value for key, value in facts.items() if value}

@@ -18,9 +18,7 @@ def status_command(folder: Path | None, as_json: bool) -> None:
         raise UsageError(f"{results.folder} has no plan: nothing was run there")
     states = {i: results.trial(i).status() for i in planned}
     counts = Counter(states.values())
-    failed = {
-        i: results.trial(i).error()["error"] for i, state in states.items() if state == "failed"
-    }
+    failed = {i: results.trial(i).error().error for i, state in states.items() if state == "failed"}
     if as_json:
         click.echo(json.dumps({"results": str(results.folder), "trials": len(planned),
                                "counts": counts, "failed": failed}, indent=1))  # fmt: skip

@@ -1,9 +1,8 @@
 """A network as a Deep Compression file: written, read back, and what it decodes to is measured."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from bench.graph.structure import Layout
 from bench.measure.codec import JSON, Entropy, Shared, decode, encode, sizes
 from bench.measure.codec.shared_weights import MOST_VALUES
 from bench.store.atomic import whole_file
+from bench.store.records import FileColumns, TensorBytes
 from bench.training.loop import load_model
 
 FILES: dict[Entropy, str] = {"fixed": "model-fixed.dc", "huffman": "model.dc"}
@@ -42,18 +42,15 @@ def through_files(
     masks: Mapping[str, Tensor],
     index_bits: int,
     facts: dict[str, JSON],
-) -> dict[str, Any]:
+) -> FileColumns:
     """Write a network with fixed widths and with Huffman codes, and load what the latter decodes to.
-
-    Returns:
-        The sizes of the files as columns, and by layer.
 
     Raises:
         TrialFailed: a file does not decode to the network it was made of.
     """
     content = content_of(model, layout, masks, index_bits)
     dense = 4 * sum(tensor.numel() for tensor in model.state_dict().values())
-    columns: dict[str, Any] = {"file_bytes_dense": dense}
+    written: dict[Entropy, _Written] = {}
     for entropy, name in FILES.items():
         data = encode(content, facts=facts, index_bits=index_bits, entropy=entropy)
         with whole_file(folder / name) as part:
@@ -63,11 +60,26 @@ def through_files(
             if not torch.equal(decoded[tensor_name], tensor.cpu()):
                 raise TrialFailed(f"{name} does not decode to the network's {tensor_name!r}")
         load_model(model, decoded)
-        ending = "_fixed" if entropy == "fixed" else ""
-        size = (folder / name).stat().st_size
-        columns |= {f"file_bytes{ending}": size, f"file_compression{ending}": dense / size,
-                    f"file_layers{ending}": [asdict(row) for row in sizes(data)]}  # fmt: skip
-    return columns
+        rows = [TensorBytes(**asdict(row)) for row in sizes(data)]
+        written[entropy] = _Written((folder / name).stat().st_size, rows)
+    huffman, fixed = written["huffman"], written["fixed"]
+    return FileColumns(
+        file_bytes_dense=dense,
+        file_bytes=huffman.size,
+        file_bytes_fixed=fixed.size,
+        file_compression=dense / huffman.size,
+        file_compression_fixed=dense / fixed.size,
+        file_layers=huffman.rows,
+        file_layers_fixed=fixed.rows,
+    )
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A file's bytes, altogether and by tensor."""
+
+    size: int
+    rows: list[TensorBytes]
 
 
 def _shared(weight: Tensor, mask: Tensor | None, index_bits: int) -> Shared | None:

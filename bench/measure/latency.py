@@ -4,13 +4,14 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from bench.data.images import Shape
 from bench.graph.eval_mode import evaluating
+from bench.store.records import latency_column
 
 Effort = Literal["off", "quick", "full"]
 BATCH_SIZES = (1, 32)
@@ -115,14 +116,27 @@ def _summary(batch_size: int, pairs: list[tuple[float, float]]) -> Latency:
                    low, high, len(pairs))  # fmt: skip
 
 
-def columns(times: list[Latency]) -> dict[str, Any]:
-    """Return the columns of a record: those of batch size 1 plain, of others with the size in the name."""
-    found: dict[str, Any] = {}
+def columns(times: list[Latency]) -> dict[str, float]:
+    """Return the columns of a record."""
+    found: dict[str, float] = {}
     for t in times:
-        suffix = "" if t.batch_size == 1 else f"_batch{t.batch_size}"
-        found |= {
-            f"latency_ms_p50{suffix}": t.p50, f"latency_ms_p90{suffix}": t.p90,
-            f"latency_dense_ms_p50{suffix}": t.dense_p50, f"speedup_measured{suffix}": t.speedup,
-            f"speedup_measured_low{suffix}": t.low, f"speedup_measured_high{suffix}": t.high,
+        named = {
+            "latency_ms_p50": t.p50, "latency_ms_p90": t.p90, "latency_dense_ms_p50": t.dense_p50,
         }  # fmt: skip
+        found |= {latency_column(name, t.batch_size): value for name, value in named.items()}
+        found |= _speedups(t, sparse=False)
     return found
+
+
+def sparse_columns(times: list[Latency]) -> dict[str, float]:
+    """Return the columns of a record for linear layers on sparse kernels: their speed-ups."""
+    return {name: value for t in times for name, value in _speedups(t, sparse=True).items()}
+
+
+def _speedups(t: Latency, sparse: bool) -> dict[str, float]:
+    named = {
+        "speedup_measured": t.speedup,
+        "speedup_measured_low": t.low,
+        "speedup_measured_high": t.high,
+    }
+    return {latency_column(name, t.batch_size, sparse): value for name, value in named.items()}

@@ -1,7 +1,6 @@
 """The quality of a finished network: the one place that puts test images into a network, once."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from bench.data.batches import Part
 from bench.data.metrics import TASKS
 from bench.data.tasks import Evaluation
 from bench.errors import TrialFailed
+from bench.store.records import QualityColumns
 from bench.training.evaluation import outputs_of
 
 EXAMPLES = 10  # of an autoencoder's test images
@@ -17,7 +17,7 @@ EXAMPLES = 10  # of an autoencoder's test images
 
 def quality(
     model: nn.Module, test: Part, validation: Part
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+) -> tuple[QualityColumns, dict[str, Tensor]]:
     """Evaluate a finished network on its test and validation images.
 
     Returns:
@@ -32,16 +32,16 @@ def quality(
     return _columns(test.task.name, found["test"], found["validation"]), outputs
 
 
-def _columns(task: str, test: Evaluation, validation: Evaluation) -> dict[str, Any]:
-    headline = TASKS[task].headline.column
-    return {
-        **test.values,
-        "test_loss": test.loss,
-        "n_test": test.n,
-        f"validation_{headline}": validation.values[headline],
-        "validation_loss": validation.loss,
-        "collapsed": test.collapsed,
-    }
+def _columns(task: str, test: Evaluation, validation: Evaluation) -> QualityColumns:
+    metrics = TASKS[task]
+    of_task = test.values | {metrics.validation: validation.values[metrics.headline.column]}
+    return QualityColumns(
+        n_test=test.n,
+        collapsed=test.collapsed,
+        test_loss=test.loss,
+        validation_loss=validation.loss,
+        **of_task,
+    )
 
 
 def examples(test: Part, outputs: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """From a finished network to the figures and files of its record."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -16,6 +15,14 @@ from bench.measure.codec import JSON
 from bench.measure.quality import examples, quality
 from bench.pruning.hard_mask import apply_hard, zero
 from bench.store.atomic import whole_file
+from bench.store.records import (
+    Columns,
+    FileColumns,
+    RemovalColumns,
+    StateColumns,
+    SupportColumns,
+    joined,
+)
 from bench.store.trial_identity import TrialSpec
 from bench.training.loop import load_model
 from bench.training.trial import TrialOutcome
@@ -32,10 +39,10 @@ def write_state(folder: Path, trial: TrialOutcome) -> None:
     _save(folder / "model.safetensors", trial.model.state_dict())
 
 
-def through_files(folder: Path, trial: TrialOutcome, spec: TrialSpec) -> dict[str, Any]:
+def through_files(folder: Path, trial: TrialOutcome, spec: TrialSpec) -> FileColumns:
     """Store the network as a file where its method asks for it; from now on it is what that decodes to."""
     if trial.index_bits is None:
-        return {}
+        return FileColumns()
     facts: dict[str, JSON] = {"trial": spec.id, "model": spec.model, "dataset": spec.dataset,
                               "seed": spec.seed}  # fmt: skip
     return file_size.through_files(
@@ -43,7 +50,7 @@ def through_files(folder: Path, trial: TrialOutcome, spec: TrialSpec) -> dict[st
     )
 
 
-def measured(folder: Path, left: Removed, trial: TrialOutcome, parts: Parts) -> dict[str, Any]:
+def measured(folder: Path, left: Removed, trial: TrialOutcome, parts: Parts) -> tuple[Columns, ...]:
     """Return the columns of a finished trial, measured on the network that is left after removal."""
     layout = trial.layout
     channels_last = layout.has_convolutions
@@ -54,19 +61,25 @@ def measured(folder: Path, left: Removed, trial: TrialOutcome, parts: Parts) -> 
     elif outputs["test"].shape[1] <= MAX_STORED_OUTPUTS:
         kind = torch.float16 if test.task == CLASSIFICATION else torch.float32
         _save(folder / "predictions.safetensors", {k: v.to(kind) for k, v in outputs.items()})
-    counted = sizes.sizes(layout, trial.masks.touched)
+    support = SupportColumns()
     if parts.dataset.relevant is not None:
-        columns |= sizes.support(layout, trial.masks.touched, parts.dataset.relevant)
-    counted |= {"params_compact": left.parameters, "macs_compact": left.multiply_adds,
-              "compact_max_error": left.error}  # fmt: skip
-    if left.why_whole:
-        counted["not_compacted"] = left.why_whole
-    return columns | counted
+        support = sizes.support(layout, trial.masks.touched, parts.dataset.relevant)
+    return columns, sizes.sizes(layout, trial.masks.touched), support, _removal(left)
+
+
+def _removal(left: Removed) -> RemovalColumns:
+    found = RemovalColumns(
+        params_compact=left.parameters,
+        macs_compact=left.multiply_adds,
+        compact_max_error=left.error,
+    )
+    why = {"not_compacted": left.why_whole} if left.why_whole else {}
+    return found.model_copy(update=why)
 
 
 def measured_state(
     network: nn.Module, layout: Layout, state: KeptState, parts: Parts
-) -> dict[str, Any]:
+) -> StateColumns:
     """Measure a state that the method wanted beside the final one."""
     load_model(network, state.tensors)
     zero(network, layout, state.masks)
@@ -76,7 +89,7 @@ def measured_state(
         parts.test.in_memory_format(channels_last),
         parts.validation.in_memory_format(channels_last),
     )
-    return columns | sizes.sizes(layout, state.masks)
+    return joined(StateColumns, columns, sizes.sizes(layout, state.masks))
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench.store.json_values import Json
+from bench.store.records import ResultRecord
 from bench.store.results import TrialFolder, file_digest
 
 if TYPE_CHECKING:
@@ -61,23 +63,24 @@ class ExampleFile:
             return None
 
 
-def example_file(trial: TrialFolder, record: Mapping[str, Any]) -> dict[str, ExampleFile]:
+def example_file(trial: TrialFolder, record: ResultRecord) -> dict[str, ExampleFile]:
     """Return the file of a trial that has one, by the trial's id; it is read when it is drawn."""
-    digest = record["files"].get(EXAMPLES)
+    digest = record.files.get(EXAMPLES)
     return {trial.id: ExampleFile(trial.path / EXAMPLES, digest)} if digest else {}
 
 
-def curves_of(trial_id: str, record: Mapping[str, Any]) -> Iterator[Curve]:
+def curves_of(record: ResultRecord) -> Iterator[Curve]:
     """Read a record's curves, points by rising x."""
-    for name, curve in (record.get("curves") or {}).items():
+    for name, curve in (record.curves or {}).items():
         # A point without its x cannot be drawn.
-        rows = [row for row in curve["rows"] if row.get(name) is not None]
-        rows.sort(key=lambda row: float(row[name]))
+        rows = [row for row in curve.rows if not math.isnan(_number(row.get(name)))]
+        rows.sort(key=lambda row: _number(row[name]))
         names = dict.fromkeys(k for row in rows for k in row)
         columns = {k: tuple(_number(row.get(k)) for row in rows) for k in names}
+        marked = _number(curve.marked)
         if rows:
-            yield Curve(trial_id, name, curve.get("marked"), columns)
+            yield Curve(record.id, name, None if math.isnan(marked) else marked, columns)
 
 
-def _number(value: Any) -> float:
+def _number(value: Json) -> float:
     return float(value) if isinstance(value, int | float) else math.nan

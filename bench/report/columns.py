@@ -1,11 +1,13 @@
 """The columns of `runs.csv`: their order and types."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from bench.data.metrics import TASKS, TaskMetrics
+from bench.store.json_values import Scalar
+from bench.store.records import latency_column
 
 QUALITY = tuple(dict.fromkeys(c for task in TASKS.values() for c in task.columns))
 _VALIDATION = tuple(dict.fromkeys(task.validation for task in TASKS.values()))
@@ -26,22 +28,52 @@ METRICS = (
     "compact_max_error", "speedup_theoretical", "epochs_total",
     "images_seen", "images_forward", "optimizer_steps", "trainings",
 )  # fmt: skip
-FILE = tuple(
-    f"file_{kind}{ending}" for kind in ("bytes", "compression") for ending in ("", "_fixed")
-)
+FILE = ("file_bytes", "file_bytes_fixed", "file_compression", "file_compression_fixed")
 MACHINE_COST = ("train_seconds", "peak_memory_mb")
-LATENCY = tuple(
-    f"{name}{suffix}"
-    for suffix in ("", "_batch32")
-    for name in ("latency_ms_p50", "latency_ms_p90", "speedup_measured")
-) + ("speedup_measured_sparse",)
+LATENCY = (
+    *(
+        latency_column(name, batch_size)
+        for batch_size in (1, 32)
+        for name in ("latency_ms_p50", "latency_ms_p90", "speedup_measured")
+    ),
+    latency_column("speedup_measured", 1, sparse=True),
+)
 _LEADING = (*IDENTITY, *METRICS, *FILE, *MACHINE_COST, *LATENCY)
 _TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
          "control_of_label", "dataset", "task", "budget", "protocol", "recipe", "coupling",
          "weights", "device", "note", "live_units"}  # fmt: skip
 
 
-def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
+Statistic = Literal["mean", "sd", "half_width", "median", "min", "max", "mean_not_collapsed"]
+KEPT = "kept_"
+
+
+def statistic_column(column: str, statistic: Statistic) -> str:
+    """Return the name that a column's statistic over seeds has in `summary.csv`: top1_mean.
+
+    Args:
+        statistic: `half_width` is half of the 95 % t interval; `mean_not_collapsed` leaves out runs that
+            collapsed.
+    """
+    return f"{column}_{statistic}"
+
+
+def difference_column(name: str) -> str:
+    """Return the name of a column of the difference to the baseline in `summary.csv`: difference_mean."""
+    return f"difference_{name}"
+
+
+def kept_column(state: str, column: str) -> str:
+    """Return the name of a column of a kept state in `runs.csv`: kept_before_pruning_top1."""
+    return f"{KEPT}{state}_{column}"
+
+
+def is_kept(name: str, columns: Collection[str]) -> bool:
+    """Return True for the columns of kept states that are one of these."""
+    return name.startswith(KEPT) and name.endswith(tuple(f"_{column}" for column in columns))
+
+
+def frame_of(rows: list[dict[str, Scalar]]) -> pd.DataFrame:
     """Put columns into a fixed order, each of one type: whole numbers stay whole where some are missing.
 
     Columns of tasks that no row is about are left out.
@@ -57,8 +89,7 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def numbers_of(runs: pd.DataFrame) -> list[str]:
     """Return the columns whose means are worth having."""
     headlines = tuple(task.headline.column for task in TASKS.values())
-    endings = tuple(f"_{name}" for name in headlines)
-    kept = [c for c in runs.columns if c.startswith("kept_") and c.endswith(endings)]
+    kept = [c for c in runs.columns if is_kept(c, headlines)]
     known = (*METRICS, *FILE, *MACHINE_COST, *LATENCY)
     counted = ("collapsed", "support_exact", "live_units")
     return [c for c in known if c in runs.columns and c not in counted] + kept
@@ -76,7 +107,7 @@ def _of_tasks(names: Collection[str]) -> set[str]:
     return own | (set(SUPPORT) if "regression" in names else set())
 
 
-def _column(name: str, values: list[Any]) -> "pd.Series[Any]":
+def _column(name: str, values: list[Scalar]) -> "pd.Series[Any]":
     given = [v for v in values if v is not None]
     if name in _TEXT or any(isinstance(v, str) for v in given):
         return pd.Series(values, dtype=object)

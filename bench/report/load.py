@@ -1,24 +1,30 @@
 """Read the finished trials of results folders into one tidy table: a row per trial."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
 from bench.data.metrics import TASKS
 from bench.errors import UsageError
 from bench.report.attachments import Curve, ExampleFile, curves_of, example_file
-from bench.report.columns import LATENCY, MACHINE_COST, frame_of
+from bench.report.columns import LATENCY, frame_of, kept_column
+from bench.store.json_values import Json, JsonObject, RecordError, Scalar
+from bench.store.records import (
+    CostRecord,
+    LatencyRecord,
+    LiveCount,
+    ResultRecord,
+    read_environment,
+    read_spec,
+)
 from bench.store.results import Results, TrialFolder
 from bench.store.trial_identity import TrialSpec, canonical
 
 SMOKE = "SMOKE RUN: not a result"
 
-OLDEST_TASK = "classification"  # of records from before there were others
 MOST_LAYERS = 6  # of a network whose units a table has room for
 
 
@@ -64,8 +70,8 @@ class Loaded:
 class _Reader:
     """Collects records over folders; a trial that lies in several is taken from the first."""
 
-    records: dict[str, dict[str, Any]] = field(default_factory=dict)
-    costs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    records: dict[str, ResultRecord] = field(default_factory=dict)
+    costs: dict[str, CostRecord] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
     examples: dict[str, ExampleFile] = field(default_factory=dict)
     specs: dict[str, TrialSpec] = field(default_factory=dict)
@@ -108,18 +114,18 @@ class _Reader:
                 self.failures[trial.id] = _failure(trial)
             return
         if trial.id in self.records:
-            if record["sha256"] != self.records[trial.id]["sha256"]:
+            if record.sha256 != self.records[trial.id].sha256:
                 self.warnings.append(
                     f"trial {trial.id} has different results in two folders; the first is used"
                 )
             return
-        if _task(record) not in TASKS:
+        if record.task_name not in TASKS:
             self.warnings.append(
-                f"trial {trial.id} has the task {_task(record)!r}, which this version does not know"
+                f"trial {trial.id} has the task {record.task_name!r}, which this version does not know"
             )
             return
         self.records[trial.id] = record
-        self.specs[trial.id] = TrialSpec.from_json(record["spec"])
+        self.specs[trial.id] = record.spec
         self.costs[trial.id] = trial.cost()
         facts = _environment(trial)
         self.environments[facts] += 1
@@ -139,7 +145,7 @@ def load(results: Sequence[Results], ids: Collection[str] | None = None) -> Load
     environments = [Environment(f, n) for f, n in reader.environments.most_common()]
     return Loaded(
         frame_of(rows),
-        tuple(curve for i in sorted(reader.records) for curve in curves_of(i, reader.records[i])),
+        tuple(curve for i in sorted(reader.records) for curve in curves_of(reader.records[i])),
         reader.examples,
         tuple(failures),
         tuple(environments),
@@ -148,25 +154,28 @@ def load(results: Sequence[Results], ids: Collection[str] | None = None) -> Load
     )
 
 
-def _row(reader: _Reader, trial_id: str) -> dict[str, Any]:
-    record = reader.records[trial_id]
-    metrics = {k: v for k, v in record["metrics"].items() if _is_scalar(v)}
-    metrics["live_units"] = _live_units(record["metrics"].get("live") or {})
+def _row(reader: _Reader, trial_id: str) -> dict[str, Scalar]:
+    record, cost = reader.records[trial_id], reader.costs[trial_id]
+    latency = cost.latency or LatencyRecord()
     kept = {
-        f"kept_{state}_{k}": v
-        for state, values in record["kept"].items()
-        for k, v in values.items()
-        if _is_scalar(v)
+        kept_column(state, name): value
+        for state, columns in record.kept.items()
+        for name, value in columns.scalars().items()
     }
-    costs = reader.costs[trial_id]
-    cost = {k: costs.get(k) for k in MACHINE_COST}
-    cost |= {k: (costs.get("latency") or {}).get(k) for k in LATENCY}
-    identity = _identity(reader, trial_id)
-    identity |= {"task": _task(record), "unreachable": bool(record["unreachable"])}
-    return metrics | kept | cost | identity
+    return {
+        **record.metrics.scalars(),
+        "live_units": _live_units(record.metrics.live),
+        **kept,
+        "train_seconds": cost.train_seconds,
+        "peak_memory_mb": cost.peak_memory_mb,
+        **{name: latency.column(name) for name in LATENCY},
+        **_identity(reader, trial_id),
+        "task": record.task_name,
+        "unreachable": record.unreachable,
+    }
 
 
-def _identity(reader: _Reader, trial_id: str) -> dict[str, Any]:
+def _identity(reader: _Reader, trial_id: str) -> dict[str, Scalar]:
     spec = reader.specs[trial_id]
     followed = reader.specs.get(spec.depends_on[0]) if spec.depends_on else None
     role = "control at its rates" if spec.rates_of else "control at its cost"
@@ -206,66 +215,52 @@ def _label(reader: _Reader, spec: TrialSpec, followed: TrialSpec | None) -> str:
     return f"{own} (of {other})" if spec.rates_of else f"{own} (at the cost of {other})"
 
 
-def _without_seed(reader: _Reader, spec: TrialSpec) -> dict[str, Any]:
+def _without_seed(reader: _Reader, spec: TrialSpec) -> JsonObject:
     """Return what the trials of one group share: the specification, and that of the trial they follow."""
     shared = {k: v for k, v in spec.as_json().items() if k != "seed"}
-    for role in ("rates_of", "budget_of"):
-        followed = reader.specs.get(shared.get(role, ""))
+    for role, trial_id in (("rates_of", spec.rates_of), ("budget_of", spec.budget_of)):
+        followed = reader.specs.get(trial_id or "")
         if followed is not None:
             shared[role] = _without_seed(reader, followed)
     return shared
 
 
-def _setting(spec: TrialSpec) -> dict[str, Any]:
+def _setting(spec: TrialSpec) -> JsonObject:
     """Return what two trials must share to be compared."""
     names = ("model", "dataset", "budget", "protocol", "protocol_version", "recipe", "threads",
              "coupling")  # fmt: skip
     return {name: getattr(spec, name) for name in names}
 
 
-def _digest(value: Mapping[str, Any]) -> str:
+def _digest(value: Mapping[str, Json]) -> str:
     return hashlib.sha256(canonical(dict(value))).hexdigest()[:12]
 
 
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, bool | int | float | str)
-
-
-def _task(record: Mapping[str, Any]) -> str:
-    return str(record.get("task", OLDEST_TASK))
-
-
-def _live_units(live: Mapping[str, Mapping[str, int]]) -> str:
+def _live_units(live: Mapping[str, LiveCount]) -> str:
     """Return the units left per layer, inputs first, as in 542-82-61-10; empty for deep networks."""
     if not 0 < len(live) <= MOST_LAYERS:
         return ""
     # Files hold the names in alphabetical order; `place` is the layer's own.
-    ordered = sorted(live, key=lambda name: (name != "input", live[name].get("place", 0)))
-    return "-".join(str(live[name]["live"]) for name in ordered)
+    ordered = sorted(live, key=lambda name: (name != "input", live[name].place))
+    return "-".join(str(live[name].live) for name in ordered)
 
 
 def _failure(trial: TrialFolder) -> Failure:
     try:
-        error = str(trial.error()["error"])
-    except (OSError, ValueError, KeyError, TypeError) as unreadable:
-        error = f"error.json is unreadable ({unreadable})"
-    try:
-        spec = json.loads((trial.path / "spec.json").read_text("utf-8"))["spec"]
-        label = TrialSpec.from_json(spec).label
-    except (OSError, ValueError, KeyError, TypeError):
+        label = read_spec(trial.path / "spec.json").spec.label
+    except RecordError:
         label = f"trial {trial.id}"
-    return Failure(label, error)
+    return Failure(label, trial.error().error)
 
 
 def _environment(trial: TrialFolder) -> tuple[tuple[str, str], ...]:
     """Return what decides speed and bits, in words; empty where it was not kept."""
     try:
-        found = json.loads((trial.path / "env.json").read_text("utf-8"))
-        versions = dict(found.get("versions") or {})
-        facts = {k: found[k] for k in _SHOWN if found.get(k) is not None}
-    except (OSError, ValueError, AttributeError, TypeError):
+        found = read_environment(trial.path / "env.json")
+    except RecordError:
         return ()
-    return tuple((k, str(v)) for k, v in (facts | versions).items() if v is not None)
+    facts = {name: getattr(found, name) for name in _SHOWN} | (found.versions or {})
+    return tuple((name, str(value)) for name, value in facts.items() if value is not None)
 
 
 _SHOWN: Iterable[str] = (

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.figures.draw import Drawing
-from bench.report.figures.interactive import plotly_of
+from bench.report.figures.interactive import Plotly, plotly_of
 from bench.report.figures.reconstructions import Reconstructions
 from bench.report.load import SMOKE, Environment, Loaded
 from bench.report.summary import changes
@@ -41,7 +41,7 @@ class _Figure:
     title: str
     caption: str
     picture: str  # a data URI; where there is a figure to point at, for readers without script
-    plotly: dict[str, Any] | None
+    plotly: Plotly | None
 
 
 def page_of(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bench.data.metrics import TASKS
 from bench.errors import UnknownName, UsageError
 from bench.report.attachments import Curve
+from bench.report.columns import difference_column
 
 CONFIDENCE = 0.95  # of every interval: Student's t
 FEWEST_PAIRS = 3
@@ -107,7 +108,7 @@ def differences(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
             found["n"], found["mean"], found["half_width"], headlines, strict=True
         )
     ]
-    return found[list(COLUMNS)].rename(columns=lambda name: f"difference_{name}")
+    return found[list(COLUMNS)].rename(columns=difference_column)
 
 
 def verdict(n: int, mean: float, half: float, higher_is_better: bool = True) -> str:

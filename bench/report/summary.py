@@ -3,12 +3,19 @@
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from bench.data.metrics import TASKS, TaskMetrics
-from bench.report.columns import numbers_of, tasks_of
+from bench.report.columns import (
+    Statistic,
+    difference_column,
+    is_kept,
+    numbers_of,
+    statistic_column,
+    tasks_of,
+)
 from bench.report.statistics import COLUMNS as DIFFERENCE
 from bench.report.statistics import differences, half_width
 
@@ -17,8 +24,8 @@ _KEYS = (
     "control_of_label", "control_of_target", "model", "dataset", "task", "target", "budget", "protocol",
     "protocol_version", "recipe", "coupling", "weights", "threads", "note",
 )  # fmt: skip
-_SPREAD = ("mean", "sd", "half_width")
-_RANGE = ("median", "min", "max")
+_SPREAD: tuple[Statistic, ...] = ("mean", "sd", "half_width")
+_RANGE: tuple[Literal["median", "min", "max"], ...] = ("median", "min", "max")
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def summarise(runs: pd.DataFrame, baseline: str = "random") -> pd.DataFrame:
     summary["baseline"] = baseline
     headlines = [task.headline.column for task in tasks_of(runs)]
     rest = runs[~runs["collapsed"].astype(bool)].groupby("group")[headlines].mean()
-    rest = rest.reindex(summary.index).rename(columns=lambda name: f"{name}_mean_not_collapsed")
+    rest = rest.reindex(summary.index).rename(columns=_of_the_rest)
     others = [_support(runs), _ranges(runs), _spreads(runs)]
     summary = summary.join(rest).join(differences(runs, baseline))
     for each in others:
@@ -113,9 +120,9 @@ def _spreads(runs: pd.DataFrame) -> pd.DataFrame:
     mean, sd, n = grouped.mean(), grouped.std(ddof=1), grouped.count()
     spread = {}
     for column in columns:
-        spread[f"{column}_mean"] = mean[column]
-        spread[f"{column}_sd"] = sd[column]
-        spread[f"{column}_half_width"] = half_width(sd[column], n[column])
+        spread[statistic_column(column, "mean")] = mean[column]
+        spread[statistic_column(column, "sd")] = sd[column]
+        spread[statistic_column(column, "half_width")] = half_width(sd[column], n[column])
     return pd.DataFrame(spread)
 
 
@@ -125,7 +132,7 @@ def _ranges(runs: pd.DataFrame) -> pd.DataFrame:
     for column in errors_of(runs):
         values = runs[column].astype(float).groupby(runs["group"], sort=False)
         for name in _RANGE:
-            found[f"{column}_{name}"] = values.agg(name)
+            found[statistic_column(column, name)] = values.agg(name)
     return pd.DataFrame(found, index=runs["group"].unique())
 
 
@@ -150,10 +157,7 @@ def errors_of(runs: pd.DataFrame) -> list[str]:
     """Return the columns of the report's tasks that are errors, those of kept states too."""
     shown = [q for task in tasks_of(runs) for q in (task.headline, *task.others)]
     own = dict.fromkeys(q.column for q in shown if not q.is_percent)
-    kept = [
-        c for c in runs.columns
-        if c.startswith("kept_") and "_validation_" not in c and c.endswith(tuple(f"_{o}" for o in own))
-    ]  # fmt: skip
+    kept = [c for c in runs.columns if is_kept(c, own) and "_validation_" not in c]
     return [*own, *kept]
 
 
@@ -165,11 +169,15 @@ def _mean_units(texts: "pd.Series[str]") -> str:
     return "-".join(f"{sum(place) / len(counts):.0f}" for place in zip(*counts, strict=True))
 
 
+def _of_the_rest(column: str) -> str:
+    return statistic_column(column, "mean_not_collapsed")
+
+
 def _columns(headlines: list[str], numbers: list[str]) -> list[str]:
     counts = ["n", "seeds", "n_collapsed", "n_unreachable"]
-    first = [f"{h}_{s}" for h in headlines for s in (*_SPREAD, *_RANGE) if f"{h}_{s}" in numbers]
-    first += [f"{h}_mean_not_collapsed" for h in headlines]
-    difference = [f"difference_{s}" for s in DIFFERENCE]
+    first = [statistic_column(h, s) for h in headlines for s in (*_SPREAD, *_RANGE)]
+    first = [name for name in first if name in numbers] + [_of_the_rest(h) for h in headlines]
+    difference = [difference_column(s) for s in DIFFERENCE]
     rest = [c for c in numbers if c not in first]
     return [*_KEYS, *counts, *first, "baseline", *difference, "live_units", *rest]
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from filelock import FileLock
@@ -20,11 +20,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.store.atomic import whole_file
+from bench.store.json_values import Json
+from bench.store.phase_records import Progress
+from bench.store.records import Record
 
-Stored = tuple[dict[str, Any], dict[str, Tensor]]
+R = TypeVar("R", bound=Record)
 
 
-def key_of(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+class Stored(NamedTuple, Generic[R]):
+    """What a file of the cache holds."""
+
+    record: R
+    tensors: dict[str, Tensor]
+
+
+def key_of(facts: Mapping[str, Json], tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of JSON facts and of the bytes of named tensors.
 
     Masks are all boolean and are hashed by value like everything else; memory layout does not count.
@@ -45,19 +55,19 @@ class PhaseStore:
         (folder / "locks").mkdir(parents=True, exist_ok=True)
         (folder / "progress").mkdir(exist_ok=True)
 
-    def load(self, key: str) -> Stored | None:
-        """Return a finished phase, or None."""
-        return _read(self.folder / f"{key}.safetensors")
+    def load(self, key: str, kind: type[R]) -> Stored[R] | None:
+        """Return a finished phase of a kind, or None."""
+        return _read(self.folder / f"{key}.safetensors", kind)
 
-    def save(self, key: str, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    def save(self, key: str, record: Record, tensors: Mapping[str, Tensor]) -> None:
         """Store a finished phase and forget its progress."""
         _write(self.folder / f"{key}.safetensors", record, tensors)
         self._progress(key).unlink(missing_ok=True)
 
-    def load_progress(self, key: str) -> Stored | None:
-        return _read(self._progress(key))
+    def load_progress(self, key: str) -> Stored[Progress] | None:
+        return _read(self._progress(key), Progress)
 
-    def save_progress(self, key: str, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def save_progress(self, key: str, record: Progress, tensors: Mapping[str, Tensor]) -> None:
         _write(self._progress(key), record, tensors)
 
     @contextmanager
@@ -100,19 +110,20 @@ class PhaseStore:
         return self.folder / "progress" / f"{key}.safetensors"
 
 
-def _write(path: Path, record: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def _write(path: Path, record: Record, tensors: Mapping[str, Tensor]) -> None:
     # Clones: the format refuses tensors that share memory, as tied weights do.
     flat = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     with whole_file(path) as part:
-        save_file(flat, part, metadata={"record": json.dumps(record)})
+        save_file(flat, part, metadata={"record": json.dumps(record.as_json())})
 
 
-def _read(path: Path) -> Stored | None:
+def _read(path: Path, kind: type[R]) -> Stored[R] | None:
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            record = json.loads((file.metadata() or {})["record"])
-            return record, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError):
+            record = kind.model_validate(json.loads((file.metadata() or {})["record"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return Stored(record, tensors)
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError):
         return None  # damaged: it will be computed again and replaced

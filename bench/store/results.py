@@ -6,18 +6,29 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import FileLock
 
 from bench.errors import UsageError
 from bench.store.atomic import whole_file
-from bench.store.trial_identity import SCHEMA, TrialSpec, canonical
+from bench.store.json_values import Json, JsonObject, RecordError, RecordMissing
+from bench.store.records import (
+    CostRecord,
+    ErrorRecord,
+    ResultContent,
+    ResultRecord,
+    read_cost,
+    read_error,
+    read_plan,
+    read_result,
+)
+from bench.store.trial_identity import SCHEMA, TrialSpec
 
 Status = Literal["finished", "failed", "started", "waiting"]
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Json) -> None:
     """Write JSON under a temporary name, flush it to disk and rename it."""
     with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
@@ -30,11 +41,6 @@ def file_digest(path: Path) -> str:
     """Return SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sealed(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with the hash of its own content, by which tampering shows."""
-    return {**result, "sha256": hashlib.sha256(canonical(dict(result))).hexdigest()}
 
 
 @dataclass(frozen=True)
@@ -55,50 +61,38 @@ class TrialFolder:
             return "failed"
         return "started" if self.path.exists() else "waiting"
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> ResultRecord:
         """Return the finished record.
 
         Raises:
-            ValueError: it is unreadable, was changed by hand or belongs to another schema.
+            RecordError: it is unreadable, was changed by hand or belongs to another schema.
         """
-        result = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
-        if not isinstance(result, dict) or "sha256" not in result:
-            raise ValueError("it is not a trial's record")
-        content = {k: v for k, v in result.items() if k != "sha256"}
-        if sealed(content)["sha256"] != result["sha256"]:
-            raise ValueError("its content does not match its checksum")
-        if result["schema"] != SCHEMA:
-            raise ValueError(f"it has schema {result['schema']}, this version reads {SCHEMA}")
-        if TrialSpec.from_json(result["spec"]).id != self.id:
-            raise ValueError("its specification belongs to another id")
-        return result
+        return read_result(self.path / "result.json")
 
-    def file(self, name: str, record: Mapping[str, Any]) -> Path:
+    def file(self, name: str, record: ResultContent) -> Path:
         """Return a file of the trial that is the one its record was written with.
 
         Raises:
             UsageError: it is missing or was changed.
         """
         path = self.path / name
-        if not path.is_file() or file_digest(path) != record["files"].get(name):
+        if not path.is_file() or file_digest(path) != record.files.get(name):
             raise UsageError(f"{path} is not the file that its record was written with")
         return path
 
-    def error(self) -> dict[str, Any]:
-        """Return what stopped a failed trial: `error`, a sentence, and `traceback`."""
+    def error(self) -> ErrorRecord:
+        """Return what stopped a failed trial."""
         try:
-            error: dict[str, Any] = json.loads((self.path / "error.json").read_text("utf-8"))
-            return {"error": str(error["error"]), "traceback": str(error.get("traceback", ""))}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {"error": "its error.json is missing or unreadable", "traceback": ""}
+            return read_error(self.path / "error.json")
+        except RecordError:
+            return ErrorRecord(error="its error.json is missing or unreadable", traceback="")
 
-    def cost(self) -> dict[str, Any]:
+    def cost(self) -> CostRecord:
         """Return the costs that vary between machines; empty where they were not kept."""
         try:
-            cost: dict[str, Any] = json.loads((self.path / "cost.json").read_text("utf-8"))
-            return cost
-        except (OSError, ValueError):
-            return {}
+            return read_cost(self.path / "cost.json")
+        except RecordError:
+            return CostRecord()
 
 
 class Results:
@@ -142,10 +136,9 @@ class Results:
     def add_to_plan(self, specs: Mapping[str, TrialSpec]) -> None:
         """Write every trial and what it depends on, beside those of earlier runs."""
         with FileLock(self.folder / ".plan.lock"):  # two runs may add to one folder at once
-            merged = {**self.planned(), **specs}
-            trials = {
-                i: {"spec": s.as_json(), "depends_on": list(s.depends_on)}
-                for i, s in merged.items()
+            trials: JsonObject = {
+                i: {"spec": spec.as_json(), "depends_on": list(spec.depends_on)}
+                for i, spec in {**self.planned(), **specs}.items()
             }
             write_json(self.plan_file, {"schema": SCHEMA, "trials": trials})
 
@@ -156,19 +149,19 @@ class Results:
             UsageError: the plan is unreadable.
         """
         try:
-            plan = json.loads(self.plan_file.read_text(encoding="utf-8"))
-            return {i: TrialSpec.from_json(t["spec"]) for i, t in plan["trials"].items()}
-        except FileNotFoundError:
+            plan = read_plan(self.plan_file)
+        except RecordMissing:
             return {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except RecordError as error:
             raise UsageError(
-                f"{self.plan_file} is unreadable ({error}); delete it and run the same command "
-                "again: finished trials are found by their folders"
+                f"{self.plan_file} is unreadable ({error.problem}); delete it and run the same "
+                "command again: finished trials are found by their folders"
             ) from error
+        return {trial_id: trial.spec for trial_id, trial in plan.trials.items()}
 
     # -- reading -----------------------------------------------------------------------------
 
-    def finished(self, trial_id: str) -> tuple[dict[str, Any] | None, str]:
+    def finished(self, trial_id: str) -> tuple[ResultRecord | None, str]:
         """Return a trial's record if it is there and sound, and what was wrong if it is not.
 
         An unsound record is moved to `quarantine/`, where nothing is lost.
@@ -178,9 +171,9 @@ class Results:
             return None, ""
         try:
             return folder.result(), ""
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except RecordError as error:
             kept = self.set_aside(folder, "quarantine")
-            return None, f"the record of trial {trial_id} was moved to {kept}: {error}"
+            return None, f"the record of trial {trial_id} was moved to {kept}: {error.problem}"
 
     def set_aside(self, folder: TrialFolder, home_name: str) -> Path:
         """Move a trial's folder away under a free name, and say where to; nothing is deleted."""

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from bench.errors import TrialFailed
+from bench.store.json_values import JsonObject
 
 _BY_MODULE: dict[str, str] = {}
 # What decides a training's numbers: whole rooms, so that no file can be forgotten.
@@ -61,7 +61,7 @@ def of_core() -> str:
     return _BY_MODULE["core"]
 
 
-def of_function(fn: Callable[..., Any]) -> dict[str, Any]:
+def of_function(fn: Callable[..., object]) -> JsonObject:
     """Return what identifies a function: its module's code, its name and, for a method, its object's fields.
 
     Raises:
@@ -81,7 +81,7 @@ def of_function(fn: Callable[..., Any]) -> dict[str, Any]:
             f"{plain.__qualname__} is a closure, whose hidden values a phase's key cannot see; "
             "write it at the top of a module and pass the values as arguments"
         )
-    facts: dict[str, Any] = {"name": plain.__qualname__, "code": of_code(plain)}
+    facts: JsonObject = {"name": plain.__qualname__, "code": of_code(plain)}
     if owner is not None:
         facts["owner"] = of_class(type(owner))
         facts["fields"] = {k: repr(v) for k, v in vars(owner).items()}
@@ -93,7 +93,7 @@ def of_class(cls: type) -> list[str]:
     return [of_code(c) for c in cls.__mro__ if c.__module__ != "builtins"]
 
 
-def of_code(thing: Any) -> str:
+def of_code(thing: type | Callable[..., object]) -> str:
     """Return the name of a function or class with the hash of its module's code."""
     return f"{thing.__qualname__}:{of_object(thing)}"
 

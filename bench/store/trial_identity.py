@@ -2,10 +2,15 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from bench.store.json_values import AnyJson, Json, JsonObject, RecordError, what_is_wrong
 
 SCHEMA = 1
 
@@ -33,9 +38,9 @@ class TrialSpec:
     model: str
     dataset: str
     seed: int
-    target: float | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
+    target: int | float | None = None  # 2 and 2.0 are two spellings: neither becomes the other
+    options: dict[str, AnyJson] = field(default_factory=dict)
+    recipe: dict[str, AnyJson] = field(default_factory=dict)
     budget: str = "quick"
     protocol: str = "common"
     protocol_version: int = 1
@@ -45,18 +50,30 @@ class TrialSpec:
     rates_of: str | None = None
     budget_of: str | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the specification; what has its default is left out."""
-        values: dict[str, Any] = {"schema": SCHEMA}
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if value != _default(f):
-                values[f.name] = value
+        values: JsonObject = {"schema": SCHEMA}
+        for name, default in _DEFAULTS.items():
+            value = getattr(self, name)
+            if value != default:
+                values[name] = value
         return values
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "TrialSpec":
-        return cls(**{k: v for k, v in values.items() if k != "schema"})
+    def from_json(cls, values: Json) -> "TrialSpec":
+        """Read a specification; its values stay as they are, for the id is made of them.
+
+        Raises:
+            RecordError: a field is missing, unknown or of another type.
+        """
+        try:
+            checked = SpecFields.model_validate(values)
+        except ValidationError as error:
+            wrong = what_is_wrong(error, values, root="")
+            raise RecordError(f"spec.{wrong}" if wrong[0] != " " else f"spec{wrong}") from error
+        found = vars(checked)
+        del found["schema_"]
+        return cls(**found)
 
     @cached_property
     def id(self) -> str:
@@ -82,11 +99,30 @@ class TrialSpec:
         return "" if self.coupling == "tied" else self.coupling
 
 
-def _default(f: "dataclasses.Field[Any]") -> Any:
+def _checked_fields() -> type[BaseModel]:
+    """Make the model that checks a specification's types and turns none of its values into another."""
+    hints = get_type_hints(TrialSpec)
+    fields: dict[str, object] = {
+        name: (hints[name], ... if default is dataclasses.MISSING else default)
+        for name, default in _DEFAULTS.items()
+    }
+    fields["schema_"] = (int, Field(default=SCHEMA, alias="schema", description="of records"))
+    strictly = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, title="TrialSpec")
+    made: type[BaseModel] = create_model(  # type: ignore[call-overload]
+        "SpecFields", __config__=strictly, __doc__=inspect.getdoc(TrialSpec), **fields
+    )
+    return made
+
+
+def _default(f: "dataclasses.Field[object]") -> object:
     """Return a field's default; MISSING, which equals no value, where it has none."""
     return f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
 
 
-def canonical(value: Any) -> bytes:
+def canonical(value: object) -> bytes:
     """Return JSON that is the same for equal values: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+_DEFAULTS = {f.name: _default(f) for f in dataclasses.fields(TrialSpec)}
+SpecFields = _checked_fields()

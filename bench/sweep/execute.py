@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -17,7 +16,22 @@ from bench.measure.record import measured, measured_state, through_files, write_
 from bench.plan.build_network import input_shape
 from bench.plan.options import method_of, recipe_from
 from bench.store.atomic import whole_file
-from bench.store.results import file_digest, sealed, write_json
+from bench.store.phase_records import LogLine
+from bench.store.records import (
+    ControlRecord,
+    CostColumns,
+    CostRecord,
+    ErrorRecord,
+    Metrics,
+    ResolvedRecord,
+    ResultContent,
+    ResultRecord,
+    SpecRecord,
+    WorkRecord,
+    joined,
+    seal,
+)
+from bench.store.results import file_digest, write_json
 from bench.store.trial_identity import SCHEMA, TrialSpec
 from bench.sweep.context import SweepContext
 from bench.sweep.machine import Machine
@@ -31,7 +45,7 @@ def execute(
     spec: TrialSpec,
     notify: Callable[[int, int], None],
     replace: bool = False,
-) -> dict[str, Any]:
+) -> ResultRecord:
     """Run a trial and write its folder, unless another run has finished it meanwhile.
 
     Args:
@@ -56,27 +70,28 @@ def execute(
         try:
             return _run(context, spec, folder.path, notify)
         except Exception as error:
-            facts = {"error": in_words(error), "traceback": traceback.format_exc()}
-            write_json(folder.path / "error.json", facts)
+            facts = ErrorRecord(error=in_words(error), traceback=traceback.format_exc())
+            write_json(folder.path / "error.json", facts.as_json())
             raise
 
 
 def _run(
     context: SweepContext, spec: TrialSpec, folder: Path, notify: Callable[[int, int], None]
-) -> dict[str, Any]:
+) -> ResultRecord:
     started = time.perf_counter()
     (folder / "error.json").unlink(missing_ok=True)
-    write_json(folder / "spec.json", _spec_record(context, spec))
-    write_json(folder / "env.json", context.machine.record(list(context.config.command)))
+    write_json(folder / "spec.json", _spec_record(context, spec).as_json())
+    write_json(folder / "env.json", context.machine.record(list(context.config.command)).as_json())
     method = method_of(context.registry, spec.method, spec.options)
     running, parts = trial_of(context, spec, notify)
     method.prune(running)
     trial = close(running)
-    record = sealed(_result(context, spec, folder, trial, parts, method.control()))
+    record = seal(_result(context, spec, folder, trial, parts, method.control()))
     _write_log(folder, trial.events)
     seconds = time.perf_counter() - started
-    write_json(folder / "cost.json", _machine_cost(trial, context.machine, seconds))
-    write_json(folder / "result.json", record)
+    cost = _machine_cost(trial, context.machine, seconds)
+    write_json(folder / "cost.json", cost.as_json())
+    write_json(folder / "result.json", record.as_json())
     return record
 
 
@@ -87,7 +102,7 @@ def _result(
     trial: TrialOutcome,
     parts: Parts,
     control: Control,
-) -> dict[str, Any]:
+) -> ResultContent:
     """Write what the trial ended with, and return the record of it: all that is the same on a rerun."""
     network, layout = trial.model, trial.layout
     rounds = trial.rounds if control.follows_rounds else trial.rounds[-1:]
@@ -96,68 +111,64 @@ def _result(
     of_files = through_files(folder, trial, spec)
     left = removed(network, layout, trial.masks.touched, shape)
     figures = measured(folder, left, trial, parts)
-    return {
-        "schema": SCHEMA,
-        "id": spec.id,
-        "spec": spec.as_json(),
-        "metrics": figures | of_files | _deterministic_cost(trial),
-        "task": parts.dataset.task.name,
-        "curves": trial.curves,
-        "kept": {
+    return ResultContent(
+        schema=SCHEMA,
+        id=spec.id,
+        spec=spec,
+        metrics=joined(Metrics, *figures, of_files, _deterministic_cost(trial)),
+        task=parts.dataset.task.name,
+        curves=trial.curves,
+        kept={
             name: measured_state(network, layout, state, parts)
             for name, state in trial.kept.items()
         },
-        "unreachable": trial.unreachable if spec.target and not spec.depends_on else False,
-        "control": {
-            "start": control.start,
-            "rounds": rounds,
-            "retrains": control.retrains,
-            "lr_scale": trial.lr_scale,
-        },
-        "phases": sorted(trial.costs),
-        "files": {
+        unreachable=trial.unreachable if spec.target and not spec.depends_on else False,
+        control=ControlRecord(
+            start=control.start,
+            rounds=rounds,
+            retrains=control.retrains,
+            lr_scale=trial.lr_scale,
+        ),
+        phases=sorted(trial.costs),
+        files={
             file.name: file_digest(file)
             for file in sorted(folder.glob("*.*"))
             if file.suffix in (".safetensors", ".dc")
         },
-    }
+    )
 
 
-def _deterministic_cost(trial: TrialOutcome) -> dict[str, Any]:
+def _deterministic_cost(trial: TrialOutcome) -> CostColumns:
     cost = trial.cost
-    return {
-        "epochs_total": cost.epochs,
-        "images_seen": cost.images_seen,
-        "images_forward": cost.images_forward,
-        "optimizer_steps": cost.optimizer_steps,
-        "trainings": sum(c.epochs > 0 for c in trial.costs.values()),
-    }
+    return CostColumns(
+        epochs_total=cost.epochs,
+        images_seen=cost.images_seen,
+        images_forward=cost.images_forward,
+        optimizer_steps=cost.optimizer_steps,
+        trainings=sum(c.epochs > 0 for c in trial.costs.values()),
+    )
 
 
-def _machine_cost(trial: TrialOutcome, machine: Machine, seconds: float) -> dict[str, Any]:
-    return {
-        "train_seconds": trial.cost.seconds,
-        "peak_memory_mb": machine.peak_memory_mb(),
-        "trial_seconds": seconds,
-        "work": asdict(trial.work),
-    }
+def _machine_cost(trial: TrialOutcome, machine: Machine, seconds: float) -> CostRecord:
+    return CostRecord(
+        train_seconds=trial.cost.seconds,
+        peak_memory_mb=machine.peak_memory_mb(),
+        trial_seconds=seconds,
+        work=WorkRecord(**asdict(trial.work)),
+    )
 
 
-def _write_log(folder: Path, events: list[dict[str, Any]]) -> None:
+def _write_log(folder: Path, events: list[LogLine]) -> None:
     lines = "".join(json.dumps(event) + "\n" for event in events)
     with whole_file(folder / "log.jsonl") as part:
         part.write_text(lines, encoding="utf-8")
 
 
-def _spec_record(context: SweepContext, spec: TrialSpec) -> dict[str, Any]:
+def _spec_record(context: SweepContext, spec: TrialSpec) -> SpecRecord:
     """Return the resolved specification and the hashes of the code it is run with."""
     registry = context.registry
     method = method_of(registry, spec.method, spec.options)
-    return {
-        "spec": spec.as_json(),
-        "resolved": {
-            "options": asdict(method),
-            "recipe": asdict(recipe_from(spec.recipe)),
-        },
-        "sources": registry.sources_of(spec),
-    }
+    resolved = ResolvedRecord.model_construct(
+        options=asdict(method), recipe=asdict(recipe_from(spec.recipe))
+    )
+    return SpecRecord(spec=spec, resolved=resolved, sources=registry.sources_of(spec))

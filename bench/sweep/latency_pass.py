@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from filelock import FileLock
@@ -13,6 +12,8 @@ from bench.errors import BenchError
 from bench.measure import latency
 from bench.measure.sparse import with_sparse_linear
 from bench.plan.registry import Registry
+from bench.store.json_values import RecordError, RecordMissing
+from bench.store.records import CostRecord, LatencyRecord, LatencySetup, read_cost
 from bench.store.results import Results, TrialFolder, write_json
 from bench.sweep.machine import Machine
 from bench.sweep.reload import Rebuilt, rebuilt
@@ -35,7 +36,7 @@ def measure_all(
     Returns:
         How many trials got times.
     """
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[str, LatencyRecord] = {}
     done = 0
     with FileLock(results.folder / ".measure.lock"):
         for trial_id in ids:
@@ -43,50 +44,76 @@ def measure_all(
             if folder.status() != "finished" or _has_times(folder, machine, effort):
                 continue
             try:
+                cost = _kept_cost(folder)
                 times = _times(rebuilt(registry, folder), machine, effort, known)
-            except BenchError as error:
+            except (BenchError, RecordError) as error:
                 tell(f"trial {trial_id} has no latency: {error}")
                 continue
-            write_json(folder.path / "cost.json", folder.cost() | {"latency": times})
+            with_times = cost.model_copy(update={"latency": times})
+            write_json(folder.path / "cost.json", with_times.as_json())
             done += 1
     return done
 
 
-def _setup(machine: Machine, effort: latency.Effort) -> dict[str, Any]:
-    return {"effort": effort, "device": machine.device.type, "threads": machine.threads,
-            "dtype": "float32", "batch_sizes": list(latency.BATCH_SIZES),
-            "torch": torch.__version__}  # fmt: skip
+def _kept_cost(folder: TrialFolder) -> CostRecord:
+    """Return the costs that times are written beside.
+
+    Raises:
+        RecordError: there is a file that is not sound, and would be lost.
+    """
+    try:
+        return read_cost(folder.path / "cost.json")
+    except RecordMissing:
+        return CostRecord()
+
+
+def _setup(machine: Machine, effort: latency.Effort) -> LatencySetup:
+    return LatencySetup(
+        effort=effort,
+        device=machine.device.type,
+        threads=machine.threads,
+        dtype="float32",
+        batch_sizes=list(latency.BATCH_SIZES),
+        torch=str(torch.__version__),
+    )
 
 
 def _has_times(folder: TrialFolder, machine: Machine, effort: latency.Effort) -> bool:
-    before = folder.cost().get("latency")
-    return isinstance(before, dict) and before.get("setup") == _setup(machine, effort)
+    before = folder.cost().latency
+    return before is not None and before.setup == _setup(machine, effort)
 
 
 def _times(
-    trial: Rebuilt, machine: Machine, effort: latency.Effort, known: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+    trial: Rebuilt, machine: Machine, effort: latency.Effort, known: dict[str, LatencyRecord]
+) -> LatencyRecord:
     smaller = trial.smaller().to(machine.device)
     key = _architecture(trial, smaller)
     if key not in known:
         dense = trial.network.to(machine.device)
         times = latency.measure(dense, smaller, trial.shape, machine.device, latency.SPANS[effort])
-        known[key] = {"setup": _setup(machine, effort), **latency.columns(times)}
+        found = LatencyRecord(setup=_setup(machine, effort)).with_times(latency.columns(times))
         if any(name in trial.layout.weights for name in trial.masks):
-            known[key] |= _of_zeros(trial, dense, smaller, machine, effort)
+            found = _of_zeros(found, trial, smaller, machine, effort)
+        known[key] = found
     return known[key]
 
 
 def _of_zeros(
-    trial: Rebuilt, dense: nn.Module, smaller: nn.Module, machine: Machine, effort: latency.Effort
-) -> dict[str, Any]:
-    """Return the gain of zeros inside layers: nothing on dense kernels; on sparse ones, as measured."""
-    found: dict[str, Any] = {"note": "dense kernels gain nothing from zeros inside a layer"}
+    found: LatencyRecord,
+    trial: Rebuilt,
+    smaller: nn.Module,
+    machine: Machine,
+    effort: latency.Effort,
+) -> LatencyRecord:
+    """Add the gain of zeros inside layers: nothing on dense kernels; on sparse ones, as measured."""
+    note = "dense kernels gain nothing from zeros inside a layer"
+    noted = found.model_copy(update={"note": note})
     sparse = with_sparse_linear(smaller) if machine.device.type == "cpu" else None
-    if sparse is not None:
-        times = latency.measure(dense, sparse, trial.shape, machine.device, latency.SPANS[effort])
-        found |= {f"{k}_sparse": v for k, v in latency.columns(times).items() if "speedup" in k}
-    return found
+    if sparse is None:
+        return noted
+    dense = trial.network
+    times = latency.measure(dense, sparse, trial.shape, machine.device, latency.SPANS[effort])
+    return noted.with_times(latency.sparse_columns(times))
 
 
 def _architecture(trial: Rebuilt, smaller: nn.Module) -> str:

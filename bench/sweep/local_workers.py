@@ -20,7 +20,7 @@ from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
 from bench.sweep.pending import Pending
-from bench.sweep.progress import Event, Reporter
+from bench.sweep.progress import Detail, Epoch, Event, Failed, Finished, Reporter, Started
 
 Send = Callable[[Event], None]
 Assignment = tuple[TrialSpec, bool]  # and whether its finished record is to be replaced
@@ -81,11 +81,11 @@ class _EventSender:
     worker: int
     send: Send
 
-    def __call__(self, kind: str, **detail: Any) -> None:
-        self.send(Event(kind, self.spec.id, self.spec.label, self.worker, detail))
+    def __call__(self, detail: Detail) -> None:
+        self.send(Event(self.spec.id, self.spec.label, self.worker, detail))
 
     def epoch(self, done: int, of: int) -> None:
-        self("epoch", done=done, of=of)
+        self(Epoch(done, of))
 
 
 def _run_chain(context: SweepContext, chain: list[Assignment], worker: int, send: Send) -> None:
@@ -93,17 +93,16 @@ def _run_chain(context: SweepContext, chain: list[Assignment], worker: int, send
     for spec, replace in chain:
         started = time.perf_counter()
         send_event = _EventSender(spec, worker, send)
-        send_event("started")
+        send_event(Started())
         try:
             record = execute(context, spec, send_event.epoch, replace)
         except Exception as error:
-            send_event("failed", error=in_words(error), seconds=time.perf_counter() - started)
+            send_event(Failed(in_words(error), time.perf_counter() - started))
         else:
-            task = record.get("task", "classification")
-            headline = TASKS[task].headline.column
-            shown_metrics = (headline, "pruning_rate", "epochs_total")
-            metrics = {k: record["metrics"][k] for k in shown_metrics} | {"task": task}
-            send_event("finished", **metrics, seconds=time.perf_counter() - started)
+            metrics, task = record.metrics, record.task_name
+            quality = metrics.number(TASKS[task].headline.column)
+            seconds = time.perf_counter() - started
+            send_event(Finished(quality, metrics.pruning_rate, metrics.epochs_total, task, seconds))
 
 
 # -- worker processes ----------------------------------------------------------------------------

@@ -3,14 +3,14 @@
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from bench.errors import UsageError
+from bench.store.records import EnvironmentRecord
 
 _RECORDED = ("torch", "torchvision", "torch-pruning", "numpy", "prunebench")
 
@@ -56,6 +56,16 @@ def _cpu_flags() -> str:
 
 
 @dataclass(frozen=True)
+class MachineFacts:
+    """The facts of a machine that decide a phase's bits: part of every key."""
+
+    device: str
+    threads: int
+    torch: str
+    matmul: str
+
+
+@dataclass(frozen=True)
 class Machine:
     """Device and threads of this process."""
 
@@ -73,14 +83,9 @@ class Machine:
         """On a GPU "medium" would mean TF32; the host's CPU must not decide that."""
         return "highest" if self.device.type == "cuda" else matmul_precision()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> MachineFacts:
         """Return the facts that decide a phase's bits."""
-        return {
-            "device": self.device.type,
-            "threads": self.threads,
-            "torch": torch.__version__,
-            "matmul": self.matmul,
-        }
+        return MachineFacts(self.device.type, self.threads, str(torch.__version__), self.matmul)
 
     def peak_memory_mb(self) -> float | None:
         """Return the peak memory of the GPU, else of this process; None where the system does not say."""
@@ -93,21 +98,21 @@ class Machine:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes
 
-    def record(self, flags: list[str]) -> dict[str, Any]:
+    def record(self, flags: list[str]) -> EnvironmentRecord:
         """Return the content of `env.json`."""
         name = platform.processor() or platform.machine()
         if self.device.type == "cuda":
             name = torch.cuda.get_device_name(self.device)
-        return {
-            **self.facts(),
-            "device_name": name,
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.release()}",
-            "versions": {package: _version(package) for package in _RECORDED},
-            "git_commit": _git_commit(),
-            "flags": flags,
-        }
+        return EnvironmentRecord(
+            **asdict(self.facts()),
+            device_name=name,
+            cpu_capability=torch.backends.cpu.get_cpu_capability(),
+            python=platform.python_version(),
+            system=f"{platform.system()} {platform.release()}",
+            versions={package: _version(package) for package in _RECORDED},
+            git_commit=_git_commit(),
+            flags=flags,
+        )
 
 
 def _version(package: str) -> str | None:

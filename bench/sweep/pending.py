@@ -1,10 +1,11 @@
 """The pending trials of a plan: finished ones are skipped, failed ones wait, changed ones are named."""
 
-import json
 from dataclasses import dataclass, field
 
 from bench.plan.expand import Chain, Plan
 from bench.plan.registry import Registry
+from bench.store.json_values import RecordError
+from bench.store.records import read_sources
 from bench.store.results import Results
 from bench.store.trial_identity import TrialSpec
 
@@ -71,9 +72,8 @@ class _Changed:
         if names not in self._now:
             self._now[names] = self.registry.sources_of(spec)
         try:
-            text = (self.results.trial(spec.id).path / "spec.json").read_text(encoding="utf-8")
-            then = json.loads(text)["sources"]
-        except (OSError, ValueError, KeyError):
+            then = read_sources(self.results.trial(spec.id).path / "spec.json")
+        except RecordError:
             return False
         different = [k for k, now in self._now[names].items() if then.get(k) != now]
         for kind in different:

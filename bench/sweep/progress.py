@@ -4,8 +4,8 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from dataclasses import asdict, dataclass
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -18,7 +18,57 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench.data.metrics import TASKS
+from bench.data.metrics import TASKS, TaskMetric
+from bench.store.json_values import JsonObject
+
+
+@dataclass(frozen=True)
+class Started:
+    """A trial was begun."""
+
+    kind = "started"
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch of a trial's training is over."""
+
+    done: int
+    of: int
+    kind = "epoch"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trial came to its end.
+
+    Attributes:
+        quality: the headline of its task.
+        pruning_rate: share of all parameters removed, 0-1.
+    """
+
+    quality: float
+    pruning_rate: float
+    epochs_total: int
+    task: str
+    seconds: float
+    kind = "finished"
+
+    @property
+    def headline(self) -> TaskMetric:
+        return TASKS[self.task].headline
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A trial was stopped by an error."""
+
+    error: str
+    seconds: float
+    kind = "failed"
+
+
+Detail = Started | Epoch | Finished | Failed
 
 
 @dataclass(frozen=True)
@@ -26,16 +76,25 @@ class Event:
     """Something that happened to a trial.
 
     Attributes:
-        kind: `started`, `epoch`, `finished` or `failed`.
         worker: number of the process it happened in, from 1.
-        detail: `done` and `of` for an epoch; the metrics, or the error and seconds, at the end.
     """
 
-    kind: str
     trial: str
     label: str
     worker: int
-    detail: dict[str, Any]
+    detail: Detail
+
+    @property
+    def kind(self) -> str:
+        """`started`, `epoch`, `finished` or `failed`."""
+        return self.detail.kind
+
+    def as_json(self) -> JsonObject:
+        """Return the event as an object for programs; a quality has its column's name."""
+        values: JsonObject = asdict(self.detail)
+        if isinstance(self.detail, Finished):
+            values = {self.detail.headline.column: values.pop("quality"), **values}
+        return {"event": self.kind, "trial": self.trial, "label": self.label, **values}
 
 
 class Reporter(Protocol):
@@ -63,8 +122,8 @@ class Silent:
     def begin(self, to_do: int, finished: int, failed: int) -> None: ...
 
     def event(self, event: Event) -> None:
-        if event.kind == "failed":
-            print(f"failed: {event.label}: {event.detail['error']}", file=sys.stderr)
+        if isinstance(event.detail, Failed):
+            print(f"failed: {event.label}: {event.detail.error}", file=sys.stderr)
 
     def end(self) -> None: ...
 
@@ -79,14 +138,12 @@ class JsonLines:
         self._line({"event": "begin", "to_do": to_do, "finished": finished, "failed": failed})
 
     def event(self, event: Event) -> None:
-        self._line(
-            {"event": event.kind, "trial": event.trial, "label": event.label, **event.detail}
-        )
+        self._line(event.as_json())
 
     def end(self) -> None:
         self._line({"event": "end"})
 
-    def _line(self, values: dict[str, Any]) -> None:
+    def _line(self, values: JsonObject) -> None:
         say(json.dumps(values), self.stream)
 
 
@@ -103,7 +160,7 @@ class Plain:
         say(opening(to_do, finished, failed), self.stream)
 
     def event(self, event: Event) -> None:
-        if event.kind not in ("finished", "failed"):
+        if not isinstance(event.detail, Finished | Failed):
             return
         self.done += 1
         per_trial = (time.monotonic() - self.started) / self.done
@@ -142,15 +199,15 @@ class LiveDisplay:
         task = self.workers.get(event.worker)
         if task is None:
             task = self.workers[event.worker] = self.progress.add_task("", total=None)
-        if event.kind == "started":
+        if isinstance(event.detail, Started):
             self.progress.reset(task, description=event.label, total=None)
-        elif event.kind == "epoch" and event.detail["of"]:
-            done, of = event.detail["done"], event.detail["of"]
-            self.progress.update(task, completed=done, total=of)
-        elif event.kind in ("finished", "failed"):
+        elif isinstance(event.detail, Epoch):
+            if event.detail.of:
+                self.progress.update(task, completed=event.detail.done, total=event.detail.of)
+        else:
             assert self.sweep is not None
             self.progress.advance(self.sweep)
-            style = "red" if event.kind == "failed" else "none"
+            style = "red" if isinstance(event.detail, Failed) else "none"
             self.progress.console.print(
                 f"{event.label}: {outcome(event)}", style=style, markup=False, highlight=False
             )
@@ -180,13 +237,14 @@ def opening(to_do: int, finished: int, failed: int) -> str:
 
 def outcome(event: Event) -> str:
     """Say how a trial ended, in one phrase."""
-    if event.kind == "failed":
-        return f"FAILED: {event.detail['error']}"
-    m = event.detail
-    rate = f"{100 * m['pruning_rate']:.1f} % pruned"
-    headline = TASKS[m["task"]].headline
-    quality = headline.in_words(m[headline.column])
-    return f"{quality}, {rate}, {m['epochs_total']} epochs, {m['seconds']:.1f} s"
+    match event.detail:
+        case Failed(error=error):
+            return f"FAILED: {error}"
+        case Finished() as end:
+            rate = f"{100 * end.pruning_rate:.1f} % pruned"
+            quality = end.headline.in_words(end.quality)
+            return f"{quality}, {rate}, {end.epochs_total} epochs, {end.seconds:.1f} s"
+    return event.kind
 
 
 def _clock(seconds: float) -> str:

@@ -13,6 +13,7 @@ from bench.graph.cut import compact
 from bench.graph.structure import Layout
 from bench.plan.build_network import build, input_shape
 from bench.plan.registry import Registry
+from bench.store.json_values import RecordError
 from bench.store.results import TrialFolder
 from bench.store.trial_identity import TrialSpec
 from bench.training.loop import load_model
@@ -55,16 +56,20 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
         raise UsageError(f"trial {folder.id} is {folder.status()}: run it to its end first")
     try:
         record = folder.result()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"the record of trial {folder.id} is not sound: {error}") from error
+    except RecordError as error:
+        raise UsageError(
+            f"the record of trial {folder.id} is not sound: {error.problem}"
+        ) from error
     weights, masks = (folder.file(f"{n}.safetensors", record) for n in ("model", "masks"))
-    spec = TrialSpec.from_json(record["spec"])
+    spec = record.spec
     dataset = registry.dataset(spec.dataset).for_seed(spec.seed)
     network, layout = build(registry, spec.model, dataset, spec.seed, spec.coupling)
     _load(network, load_file(weights), folder.id)
     shape = input_shape(registry, spec.model, dataset)
-    why_whole = record["metrics"].get("not_compacted", "")
-    return Rebuilt(spec, network.eval(), layout, load_file(masks), dataset, shape, why_whole)
+    return Rebuilt(
+        spec, network.eval(), layout, load_file(masks), dataset, shape,
+        record.metrics.not_compacted,
+    )  # fmt: skip
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], trial_id: str) -> None:

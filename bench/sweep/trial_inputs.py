@@ -12,6 +12,7 @@ from bench.graph.structure import Layout
 from bench.plan.build_network import build
 from bench.plan.options import recipe_from
 from bench.store import source_hash
+from bench.store.json_values import JsonObject
 from bench.store.phase_cache import PhaseStore
 from bench.store.trial_identity import TrialSpec
 from bench.sweep.context import SweepContext
@@ -43,8 +44,8 @@ def _inputs(
     notify: Callable[[int, int], None],
 ) -> TrialInputs:
     recipe = recipe_from(spec.recipe)
-    environment = {
-        **context.machine.facts(),
+    environment: JsonObject = {
+        **asdict(context.machine.facts()),
         "seed": spec.seed,
         "recipe": asdict(recipe),
         "train": parts.train.digest,
@@ -95,16 +96,26 @@ def _reference(context: SweepContext, spec: TrialSpec) -> Reference | None:
     record, wrong = context.results.finished(followed)
     if record is None:
         raise TrialFailed(wrong or f"it is a control of trial {followed}, which did not finish")
-    control = record["control"]
+    control = record.control
     try:
         masks = context.results.trial(followed).file("masks.safetensors", record)
     except UsageError as error:
         raise TrialFailed(str(error)) from error
+    if (
+        control.start is None
+        or control.rounds is None
+        or control.lr_scale is None
+        or control.retrains is None
+    ):
+        raise TrialFailed(
+            f"the record of trial {followed} does not say what a control follows, for an older "
+            f"version wrote it; delete {context.results.trial(followed).path} and run both again"
+        )
     return Reference(
-        start=control["start"],
-        rounds=tuple(control["rounds"]),
-        lr_scale=control["lr_scale"],
-        retrains=control["retrains"],
+        start=control.start,
+        rounds=tuple(control.rounds),
+        lr_scale=control.lr_scale,
+        retrains=control.retrains,
         masks=load_file(masks),
-        epochs=record["metrics"]["epochs_total"],
+        epochs=record.metrics.epochs_total,
     )

@@ -1,22 +1,25 @@
 """The fields of a callback: its identity in a phase's key, and its saved state."""
 
 import dataclasses
-from typing import Any
+from typing import TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor
 
 from bench.errors import TrialFailed
+from bench.store.json_values import Json, JsonObject
 from bench.training.contract import Callback
 
+Plain: TypeAlias = "None | bool | int | float | str | tuple[Plain, ...]"
 
-def pack(callback: Callback | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+
+def pack(callback: Callback | None) -> tuple[JsonObject, dict[str, Tensor]]:
     """Split a callback's fields into plain values and tensors.
 
     Raises:
         TrialFailed: a field holds something that has no identity, such as a model.
     """
-    plain: dict[str, Any] = {}
+    plain: JsonObject = {}
     tensors: dict[str, Tensor] = {}
     if callback is None:
         return plain, tensors
@@ -38,7 +41,7 @@ def pack(callback: Callback | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return plain, tensors
 
 
-def unpack(callback: Callback | None, plain: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def unpack(callback: Callback | None, plain: JsonObject, tensors: dict[str, Tensor]) -> None:
     """Give a callback the field values that `pack` took."""
     if callback is None:
         return
@@ -53,12 +56,12 @@ def unpack(callback: Callback | None, plain: dict[str, Any], tensors: dict[str, 
             object.__setattr__(callback, name, tensor.to(device))
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: Json) -> Json:
     """Turn JSON's lists back into tuples."""
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-def _is_plain(value: object) -> bool:
+def _is_plain(value: object) -> TypeGuard[Plain]:
     if isinstance(value, tuple):
         return all(_is_plain(v) for v in value)
     return value is None or isinstance(value, bool | int | float | str)

@@ -6,7 +6,7 @@ A method sees what stands here, and the functions and classes of `bench.api`. Th
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.data.tasks import Evaluation, Loss, Task
 from bench.graph.structure import Layout
 from bench.pruning.masks import Masks
+from bench.store.json_values import Json
 from bench.training.recipe import Recipe
 
 Mode = Literal["hard", "gate", "soft"]
@@ -151,7 +152,7 @@ class Trial(Protocol):
             TrialFailed: the loss stopped being finite.
         """
 
-    def once(self, fn: Callable[..., T], *args: Any) -> T:
+    def once(self, fn: Callable[..., T], *args: Json) -> T:
         """Return `fn(trial, *args)`, computed once for this network, these masks and arguments.
 
         The masks are in force during the call.
@@ -193,7 +194,7 @@ class Trial(Protocol):
 
     # -- the record --------------------------------------------------------------------------
 
-    def log(self, **values: Any) -> None:
+    def log(self, **values: Json) -> None:
         """Add a line to the trial's log; inside a phase it becomes part of the phase's record."""
 
     def curve(self, rows: list[dict[str, float]], marked: float | None = None) -> None:

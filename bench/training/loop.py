@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,12 @@ from bench.pruning.gates import Frozen, Gates
 from bench.pruning.hard_mask import HardMask, apply_hard
 from bench.pruning.masks import Masks, same
 from bench.seeds import derive, generator
+from bench.store.json_values import JsonObject
+from bench.store.phase_records import Progress
 from bench.training import batchnorm
 from bench.training.callback_fields import pack, unpack
 from bench.training.contract import Callback, Trial
-from bench.training.trial_records import Progress, TrainingArguments
+from bench.training.trial_records import TrainingArguments
 
 
 class Training:
@@ -126,7 +127,7 @@ class Training:
                 checkpoint(self)
         self._finish()
 
-    def _epoch(self, checkpoint: Callable[["Training"], None]) -> dict[str, Any]:
+    def _epoch(self, checkpoint: Callable[["Training"], None]) -> JsonObject:
         arguments, done, recipe = self.arguments, self.progress.epoch, self.arguments.recipe
         clock = arguments.clock + done - arguments.start
         order = torch.randperm(len(self.part), generator=generator(arguments.seed, "order", clock))
@@ -160,8 +161,14 @@ class Training:
         sizes[-1] = n - (steps - 1) * recipe.batch_size
         self.progress.cost.images_seen += n
         self.progress.cost.optimizer_steps += steps
-        line = {"epoch": done + 1, "lr": lr, "train_loss": float((losses * sizes).sum()) / n}
-        return line | ({"train_top1": 100 * int(self._right) / n} if self.counts_hits else {})
+        line: JsonObject = {
+            "epoch": done + 1,
+            "lr": lr,
+            "train_loss": float((losses * sizes).sum()) / n,
+        }
+        if self.counts_hits:
+            line["train_top1"] = 100 * int(self._right) / n
+        return line
 
     def _seed_globally(self, clock: int) -> None:
         """Seed what Dropout draws from; in mid-epoch, go on from where it was."""
@@ -173,7 +180,7 @@ class Training:
             torch.cuda.set_rng_state(self._random_states[1], self.part.device)
         self._random_states = []
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def _autocast(self) -> AbstractContextManager[object]:
         if self.arguments.recipe.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.part.device.type, torch.bfloat16)

@@ -1,12 +1,14 @@
 """Every phase a trial needed: found by its key or computed under its lock, and what it cost."""
 
-import time
 from collections.abc import Callable
-from dataclasses import asdict
+from typing import TypeVar
 
 from bench.errors import TrialFailed
 from bench.store.phase_cache import PhaseStore, Stored
-from bench.training.trial_records import Cost, Work
+from bench.store.phase_records import Cost, PhaseRecord
+from bench.training.trial_records import Work
+
+P = TypeVar("P", bound=PhaseRecord)
 
 
 class Ledger:
@@ -24,17 +26,19 @@ class Ledger:
         self.current_cost = Cost()
         self._inside = False
 
-    def phase(self, key: str, compute: Callable[[], Stored]) -> tuple[Stored, bool]:
+    def phase(
+        self, key: str, kind: type[P], compute: Callable[[], Stored[P]]
+    ) -> tuple[Stored[P], bool]:
         """Return a phase's record and tensors, and whether they were computed just now."""
         computed = False
-        stored = self.store.load(key)
+        stored = self.store.load(key, kind)
         if stored is None:
             with self.store.claim(key) as waited:
                 self.work.waited_seconds += waited
-                stored = self.store.load(key)  # somebody may have finished it meanwhile
+                stored = self.store.load(key, kind)  # somebody may have finished it meanwhile
                 if stored is None:
                     stored, computed = self._compute(key, compute), True
-        self.costs[key] = Cost(**stored[0]["cost"])
+        self.costs[key] = stored.record.cost.model_copy()
         self.work.phases_computed += computed
         self.work.phases_reused += not computed
         return stored, computed
@@ -59,16 +63,11 @@ class Ledger:
             total.add(cost)
         return total
 
-    def _compute(self, key: str, compute: Callable[[], Stored]) -> Stored:
+    def _compute(self, key: str, compute: Callable[[], Stored[P]]) -> Stored[P]:
         self.current_cost, self._inside = Cost(), True
-        cost = self.current_cost
-        started = time.perf_counter()
         try:
-            record, tensors = compute()
+            stored = compute()
         finally:
             self._inside = False
-        if "cost" not in record:  # a training brings its own, which may span several processes
-            cost.seconds = time.perf_counter() - started
-            record["cost"] = asdict(cost)
-        self.store.save(key, record, tensors)
-        return record, tensors
+        self.store.save(key, stored.record, stored.tensors)
+        return stored

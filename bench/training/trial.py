@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,10 @@ from bench.pruning.hard_mask import apply_hard
 from bench.pruning.masks import Masks, same
 from bench.seeds import derive, generator
 from bench.store import source_hash
+from bench.store.json_values import Json, JsonObject
 from bench.store.phase_cache import Stored, key_of
+from bench.store.phase_records import CallPhase, Cost, LogLine, PhaseRecord, TrainingPhase
+from bench.store.records import CurveRecord
 from bench.training import batchnorm
 from bench.training.callback_fields import pack, unpack
 from bench.training.contract import Callback, Mode, Reference, State, Trial
@@ -32,14 +35,7 @@ from bench.training.evaluation import evaluate, outputs_of
 from bench.training.loop import Training, load_model, under
 from bench.training.phase_ledger import Ledger
 from bench.training.recipe import Recipe
-from bench.training.trial_records import (
-    Cost,
-    KeptState,
-    Progress,
-    TrainingArguments,
-    TrialInputs,
-    Work,
-)
+from bench.training.trial_records import KeptState, TrainingArguments, TrialInputs, Work
 
 T = TypeVar("T")
 _REACHED = 1 - 1e-9
@@ -64,9 +60,9 @@ class TrialOutcome:
     rounds: list[dict[str, int]]
     lr_scale: float
     kept: dict[str, KeptState]
-    curves: dict[str, dict[str, Any]]
+    curves: dict[str, CurveRecord]
     index_bits: int | None
-    events: list[dict[str, Any]]
+    events: list[LogLine]
     costs: dict[str, Cost] = field(repr=False)
     cost: Cost
     work: Work
@@ -87,18 +83,18 @@ class RunningTrial(Trial):
         self._kept: dict[str, KeptState] = {}
         self._rounds: list[dict[str, int]] = []
         self._lr_scale = 1.0
-        self._events: list[dict[str, Any]] = []
-        self._curves: dict[str, dict[str, Any]] = {}
+        self._events: list[LogLine] = []
+        self._curves: dict[str, CurveRecord] = {}
         self._index_bits: int | None = None
         self._clock = 0
         self._mode: Mode = "hard"
         self._trained_masks: dict[str, Tensor] = {}
-        self._open_log: list[dict[str, Any]] | None = None  # of the phase that is running
+        self._open_log: list[LogLine] | None = None  # of the phase that is running
         self._counter = model.register_forward_pre_hook(self._count)
 
     if not TYPE_CHECKING:
 
-        def __getattr__(self, name: str) -> Any:
+        def __getattr__(self, name: str) -> Never:
             """Say where the contract stands to whoever looks for something else."""
             raise AttributeError(
                 f"a trial has no {name!r}; a method is given what docs/add-a-method.md lists"
@@ -170,7 +166,7 @@ class RunningTrial(Trial):
             mode, self.loss,
         )  # fmt: skip
         self._note_round(lr_scale)
-        facts = {"span": [span[0], stop], "epochs": length, "lr_scale": lr_scale,
+        facts: JsonObject = {"span": [span[0], stop], "epochs": length, "lr_scale": lr_scale,
                  "trainable": trainable, "mode": mode, "clock": self._clock,
                  "at_floor": self.masks.at_floor, "loss": source_hash.of_function(self.loss)}  # fmt: skip
         if callback is not None:
@@ -184,7 +180,7 @@ class RunningTrial(Trial):
         self._trained_masks = dict(self.masks.touched)
         self._clock += stop - span[0]
 
-    def once(self, fn: Callable[..., T], *args: Any) -> T:
+    def once(self, fn: Callable[..., T], *args: Json) -> T:
         return self._once(fn, args, masked=True)
 
     def validate(self) -> Evaluation:
@@ -225,50 +221,55 @@ class RunningTrial(Trial):
     def rng(self, purpose: str) -> torch.Generator:
         return generator(self._inputs.seed, purpose)
 
-    def log(self, **values: Any) -> None:
+    def log(self, **values: Json) -> None:
         (self._events if self._open_log is None else self._open_log).append(values)
 
     def curve(self, rows: list[dict[str, float]], marked: float | None = None) -> None:
-        self._curves[next(iter(rows[0]))] = {"marked": marked, "rows": rows}
+        self._curves[next(iter(rows[0]))] = CurveRecord.model_construct(marked=marked, rows=rows)
 
     def store(self, index_bits: int) -> None:
         self._index_bits = index_bits
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _once(self, fn: Callable[..., T], args: tuple[Any, ...], masked: bool) -> T:
+    def _once(self, fn: Callable[..., T], args: tuple[Json, ...], masked: bool) -> T:
         self._ledger.refuse_inside("once")
         if masked and self._mode == "hard":
             apply_hard(self.model, self.masks)  # before the key: it sees what the call will see
-        facts = {
+        facts: JsonObject = {
             "fn": source_hash.of_function(fn),
             "args": args,
             "mode": self._mode,
             "masked": masked,
         }
 
-        def compute() -> Stored:
-            self._open_log = []
+        def compute() -> Stored[CallPhase]:
+            started = time.perf_counter()
+            cost = self._ledger.current_cost
+            self._open_log = log = list[LogLine]()
             with self._masks_in_force(masked):
                 value = _call_pure(self, fn, args)
+            cost.seconds = time.perf_counter() - started
             if isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values()):
                 # Copies: a score may be a view of weights that will move.
                 found = {k: v.detach().clone() for k, v in value.items()}
-                return {"kind": "tensors", "log": self._open_log}, found
+                record = CallPhase.model_construct(kind="tensors", log=log, cost=cost)
+                return Stored(record, found)
             plain = json.loads(json.dumps(value))
-            return {"kind": "json", "value": plain, "log": self._open_log}, {}
+            record = CallPhase.model_construct(kind="json", value=plain, log=log, cost=cost)
+            return Stored(record, {})
 
         key = _key(self, "once", facts, {})
-        (record, tensors), _ = self._ledger.phase(key, compute)
+        (record, tensors), _ = self._ledger.phase(key, CallPhase, compute)
         self._take_log(key, record)
-        if record["kind"] == "json":
-            return record["value"]  # type: ignore[no-any-return]
+        if record.kind == "json":
+            return record.value  # type: ignore[no-any-return]
         device = self._inputs.train.device
         return {name: t.to(device) for name, t in tensors.items()}  # type: ignore[return-value]
 
-    def _take_log(self, key: str, record: dict[str, Any]) -> None:
+    def _take_log(self, key: str, record: PhaseRecord) -> None:
         self._open_log = None
-        self._events += [{"phase": key[:8], **line} for line in record["log"]]
+        self._events += [{"phase": key[:8], **line} for line in record.log]
 
     def _note_round(self, lr_scale: float) -> None:
         """Remember what was kept when a training began: controls follow the same rounds."""
@@ -281,14 +282,14 @@ class RunningTrial(Trial):
         self, key: str, arguments: TrainingArguments, callback: Callback | None
     ) -> None:
         stored, computed = self._ledger.phase(
-            key, lambda: run_training(self, key, arguments, callback)
+            key, TrainingPhase, lambda: run_training(self, key, arguments, callback)
         )
         record, tensors = stored
         if not computed:
             load_model(self.model, under("model/", tensors))
             self.masks.load(under("mask/", tensors))
-            self.masks.at_floor = record["at_floor"]
-            unpack(callback, record["callback"], under("callback/", tensors))
+            self.masks.at_floor = record.at_floor
+            unpack(callback, record.callback, under("callback/", tensors))
             self._ledger.work.trainings_reused += 1
         self._take_log(key, record)
 
@@ -328,7 +329,7 @@ def close(trial: RunningTrial) -> TrialOutcome:
 
 def run_training(
     trial: RunningTrial, key: str, arguments: TrainingArguments, callback: Callback | None
-) -> Stored:
+) -> Stored[TrainingPhase]:
     """Run a training from its start or its last checkpoint; return its record and end state."""
     inputs = trial._inputs
     training = Training(
@@ -336,7 +337,7 @@ def run_training(
     )
     saved = inputs.store.load_progress(key)
     if saved is not None:
-        training.resume(Progress.from_json(saved[0]), saved[1])
+        training.resume(saved.record, saved.tensors)
     trial._ledger.current_cost = training.progress.cost
     trial._open_log = training.progress.log
     epochs_before = training.progress.epoch
@@ -348,7 +349,7 @@ def run_training(
             inputs.notify(now.progress.epoch, arguments.stop)
         if time.monotonic() - last_save >= inputs.checkpoint_seconds:
             tensors = now.state()
-            inputs.store.save_progress(key, now.progress.as_json(), tensors)
+            inputs.store.save_progress(key, now.progress, tensors)
             last_save = time.monotonic()
 
     training.run(checkpoint)
@@ -361,17 +362,16 @@ def run_training(
     work.trainings += 1
     work.epochs += done.epoch - epochs_before
     work.images_seen += (done.epoch - epochs_before) * len(inputs.train)
-    record = {"cost": asdict(done.cost), "log": done.log, "callback": plain,
-              "at_floor": trial.masks.at_floor}  # fmt: skip
-    return record, state
+    record = TrainingPhase.model_construct(
+        cost=done.cost, log=done.log, callback=plain, at_floor=trial.masks.at_floor
+    )
+    return Stored(record, state)
 
 
 # -- keys -------------------------------------------------------------------------------------
 
 
-def _key(
-    trial: RunningTrial, kind: str, facts: dict[str, Any], tensors: Mapping[str, Tensor]
-) -> str:
+def _key(trial: RunningTrial, kind: str, facts: JsonObject, tensors: Mapping[str, Tensor]) -> str:
     """Return the key of a phase: the hash of weights, buffers, masks, arguments and environment.
 
     Args:
@@ -392,7 +392,7 @@ def _key(
     return key_of(facts, everything)
 
 
-def _call_pure(trial: RunningTrial, fn: Callable[..., T], args: tuple[Any, ...]) -> T:
+def _call_pure(trial: RunningTrial, fn: Callable[..., T], args: tuple[Json, ...]) -> T:
     """Seed the global generator, call, and refuse a call that changed weights or masks.
 
     Raises:

@@ -1,13 +1,13 @@
-"""Plain records of a trial: what it is made of, how far a training is, what it took, what came out."""
+"""Plain records of a trial: what it is made of, what a training is asked for, what came out."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from bench.data.batches import Part
 from bench.data.tasks import Loss
+from bench.store.json_values import JsonObject
 from bench.store.phase_cache import PhaseStore
 from bench.training.contract import Mode, Reference
 from bench.training.pretrained import FittedWeights
@@ -31,53 +31,11 @@ class TrialInputs:
     train: Part
     validation: Part
     store: PhaseStore
-    environment: dict[str, Any]
+    environment: JsonObject
     checkpoint_seconds: float = 30.0
     reference: Reference | None = None
     weights: FittedWeights | None = None
     notify: Notify = lambda done, total: None
-
-
-@dataclass
-class Cost:
-    """The cost of a phase. All but the seconds are the same on every machine.
-
-    Attributes:
-        images_seen: images trained on; `images_forward` counts every forward pass, those included.
-    """
-
-    epochs: int = 0
-    images_seen: int = 0
-    images_forward: int = 0
-    optimizer_steps: int = 0
-    seconds: float = 0.0
-
-    def add(self, other: "Cost") -> None:
-        for f in fields(self):
-            setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
-
-
-@dataclass
-class Progress:
-    """The progress of a training: with the tensors, everything that a resumed one needs.
-
-    Attributes:
-        epoch: epochs done, from the schedule's start; `step`: batches done of the one after.
-    """
-
-    epoch: int
-    step: int = 0
-    cost: Cost = field(default_factory=Cost)
-    log: list[dict[str, Any]] = field(default_factory=list)
-    callback: dict[str, Any] = field(default_factory=dict)
-    at_floor: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Progress":
-        return cls(**{**values, "cost": Cost(**values["cost"])})
 
 
 @dataclass(frozen=True)

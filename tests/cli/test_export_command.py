@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from commands_shell import SMOKE, Bench
 
-from bench.store.results import sealed, write_json
+from bench.store.records import sealed
+from bench.store.results import write_json
 from bench.store.trial_identity import TrialSpec
 
 MY_NET = '''

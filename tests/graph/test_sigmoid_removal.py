@@ -101,8 +101,8 @@ def check(model: nn.Module, masks: dict[str, Tensor], x: Tensor) -> None:
         assert elements(smaller) == dense
         assert multiply_adds(smaller, x) == dense - sum(widths[1:])
     told = live(layout, masks)
-    assert [told[n]["live"] for n in ("input", *layers)] == widths
-    assert [told[n]["of"] for n in ("input", *layers)] == [
+    assert [told[n].live for n in ("input", *layers)] == widths
+    assert [told[n].of for n in ("input", *layers)] == [
         layout.layers[0].n_inputs, *(la.weight_shape[0] for la in layout.layers)
     ]  # fmt: skip
 
@@ -118,14 +118,12 @@ def test_a_unit_lives_when_it_is_alive_on_both_sides(act: str) -> None:
     leave = torch.tensor([[0, 1, 1], [0, 0, 1]]).bool()
     masks = {"1.weight": enter, "3.weight": leave}
     told = live(layout, masks)
-    assert told["1"] | {"place": 0} == {"live": 1, "of": 3, "place": 0}
-    assert (told["input"]["live"], told["input"]["of"]) == (3, 4)
-    assert (told["3"]["live"], told["3"]["of"]) == (2, 2)
+    assert (told["1"].live, told["1"].of) == (1, 3)
+    assert (told["input"].live, told["input"].of) == (3, 4)
+    assert (told["3"].live, told["3"].of) == (2, 2)
     found = sizes(layout, masks)
-    assert (
-        found["params_effective"] == 3 + 1 + 1 + 2
-    )  # 3 weights in, a bias, 1 weight out, 2 biases
-    assert found["density"] == pytest.approx(7 / 18)
+    assert found.params_effective == 3 + 1 + 1 + 2  # 3 weights in, a bias, 1 weight out, 2 biases
+    assert found.density == pytest.approx(7 / 18)
 
 
 @steady

@@ -19,7 +19,7 @@ def adds_up(layout: Layout, masks: dict[str, torch.Tensor]) -> None:
     assert sum(row.params_dense for row in rows) == expected.params_dense
     assert sum(row.macs_left for row in rows) == expected.macs_kept
     assert sum(row.macs_dense for row in rows) == expected.macs_dense
-    assert sizes(layout, masks)["params_effective"] == expected.params_kept
+    assert sizes(layout, masks).params_effective == expected.params_kept
 
 
 @pytest.mark.parametrize("coupling", ["tied", "branch", "intersection", "internal"])

@@ -79,13 +79,13 @@ def test_files_decode_to_the_network_bit_by_bit(
             assert len(layer.codebook) <= values
     for key, tensor in model.state_dict().items():
         assert same_bits(tensor, before[key])
-    assert columns["file_bytes"] <= columns["file_bytes_fixed"]
+    assert columns.file_bytes <= columns.file_bytes_fixed
 
 
 @pytest.mark.parametrize("build", [small_mlp, small_conv])
 def test_sizes_are_those_of_the_files(tmp_path: Path, build: Any) -> None:
     model, layout, masks = shared_network(build())
-    columns = through_files(tmp_path, model, layout, masks, 5, {})
+    columns = through_files(tmp_path, model, layout, masks, 5, {}).as_json()
     dense = 4 * sum(tensor.numel() for tensor in model.state_dict().values())
     assert columns["file_bytes_dense"] == dense
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model-fixed.dc", "model.dc"]
@@ -165,5 +165,5 @@ def test_wide_values_are_shared_too(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 800), nn.ReLU(), nn.Linear(800, 4))
     model, layout, masks = shared_network(model, density=0.5, values=2**13 - 1)
     columns = through_files(tmp_path, model, layout, masks, 5, {})
-    assert columns["file_compression"] > 1.1
+    assert columns.file_compression > 1.1
     assert "1.weight" in decode((tmp_path / "model.dc").read_bytes()).shared

@@ -103,7 +103,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def times_of(out: Path) -> dict[str, dict[str, object]]:
-    return {t.id: t.cost().get("latency", {}) for t in Results(out).trials()}
+    return {t.id: t.cost().as_json().get("latency", {}) for t in Results(out).trials()}
 
 
 def test_every_trial_gets_times_once_and_equal_networks_share_them(smoke: Path) -> None:
@@ -120,12 +120,12 @@ def test_every_trial_gets_times_once_and_equal_networks_share_them(smoke: Path) 
     assert run() == len(ids) == 6
     assert notes == []
     times = times_of(smoke)
-    methods = {t.id: t.result()["spec"] for t in Results(smoke).trials()}
-    dense = [times[i] for i in ids if methods[i]["method"] == "dense"]
+    methods = {t.id: t.result().spec for t in Results(smoke).trials()}
+    dense = [times[i] for i in ids if methods[i].method == "dense"]
     assert dense[0] == dense[1]
     for i in ids:
         assert float(str(times[i]["latency_ms_p50"])) > 0
-        masked = methods[i]["method"] == "magnitude"
+        masked = methods[i].method == "magnitude"
         assert ("note" in times[i]) == masked
         assert ("speedup_measured_sparse" in times[i]) == masked
         assert (smoke / "trials" / i / "result.json").read_bytes() == records[i]

@@ -18,6 +18,7 @@ from bench.methods.l1 import L1
 from bench.plan.expand import make_plan
 from bench.plan.registry import Registry
 from bench.plan.request import requests
+from bench.store.records import ResultRecord
 from bench.store.results import Results
 from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
@@ -310,7 +311,7 @@ def test_the_groups_serve_in_a_loop_of_ones_own() -> None:
 # -- 7 and 8: recovery -----------------------------------------------------------------------------
 
 
-def recovered(folder: Path, seeds: str, *options: str) -> list[dict[str, Any]]:
+def recovered(folder: Path, seeds: str, *options: str) -> list[ResultRecord]:
     """Records of full-batch proximal trainings on several draws."""
     Results(folder).create()
     context = SweepContext(RunConfig(out=folder, data_dir=folder, device="cpu"))
@@ -327,26 +328,26 @@ def recovered(folder: Path, seeds: str, *options: str) -> list[dict[str, Any]]:
 
 def test_the_true_inputs_of_one_draw_are_found(tmp_path: Path) -> None:
     (record,) = recovered(tmp_path, "0", "l1=50", "group=250")
-    assert record["metrics"]["support_exact"]
-    assert record["metrics"]["nmse"] < 1e-3
+    assert record.metrics.support_exact
+    assert record.metrics.number("nmse") < 1e-3
 
 
 @pytest.mark.slow
 def test_the_true_inputs_are_found(tmp_path: Path) -> None:
     records = recovered(tmp_path, "0-3", "l1=50", "group=250")
     assert len(records) == 4
-    assert sum(r["metrics"]["support_exact"] for r in records) >= 3
-    assert sorted(r["metrics"]["nmse"] for r in records)[2] < 1e-3
-    assert len({r["metrics"]["max_error"] for r in records}) == 4  # a truth for each seed
+    assert sum(r.metrics.support_exact for r in records) >= 3
+    assert sorted(r.metrics.number("nmse") for r in records)[2] < 1e-3
+    assert len({r.metrics.number("max_error") for r in records}) == 4  # a truth for each seed
 
 
 @pytest.mark.slow
 def test_each_family_empties_its_own_side(tmp_path: Path) -> None:
     out_only = recovered(tmp_path / "out", "0-1", "l1=0", "group=250", "families=out")
     in_only = recovered(tmp_path / "in", "0-1", "l1=0", "group=250", "families=in")
-    hidden = [[r["metrics"]["live"]["fc1"]["live"] for r in records]
+    hidden = [[r.metrics.live["fc1"].live for r in records]
               for records in (out_only, in_only)]  # fmt: skip
-    assert all(r["metrics"]["support_exact"] for r in out_only)
-    assert [r["metrics"]["support_read"] for r in in_only] == [20, 20]
+    assert all(r.metrics.support_exact for r in out_only)
+    assert [r.metrics.support_read for r in in_only] == [20, 20]
     assert hidden[0] == [5, 5]
     assert max(hidden[1]) <= 2  # 1 after more steps

@@ -14,7 +14,8 @@ from bench.report.attachments import Examples
 from bench.report.figures.palette import Palette, pairs_of
 from bench.report.load import load
 from bench.report.summary import summarise
-from bench.store.results import Results, file_digest, sealed
+from bench.store.records import sealed
+from bench.store.results import Results, file_digest
 from bench.store.trial_identity import SCHEMA, TrialSpec
 
 HOSTILE = '<script>alert(1)</script>|**x**&"$\\mathrm{'

@@ -46,7 +46,7 @@ def test_markdown_has_dense_first_controls_below_theirs_and_definitions(
 
 
 def test_end_table_shows_only_the_sweeps_own_trials(maker: Maker) -> None:
-    ids = {t.id for t in maker.results.trials() if t.result()["spec"]["method"] == "dense"}
+    ids = {t.id for t in maker.results.trials() if t.result().spec.method == "dense"}
     text = end_table(maker.results, ids)
     assert "dense" in text
     assert "magnitude" not in text

@@ -82,7 +82,7 @@ def test_a_control_whose_masks_were_changed_says_so(tmp_path: Path) -> None:
     masks.write_bytes(masks.read_bytes()[:-1])
     with pytest.raises(Exception, match="is not the file that its record was written with"):
         execute(context, control, nothing)
-    assert "masks.safetensors" in context.results.trial(control.id).error()["error"]
+    assert "masks.safetensors" in context.results.trial(control.id).error().error
 
 
 def test_a_floor_met_exactly_by_a_lower_target_ends_the_next_one(make_trial: MakeTrial) -> None:

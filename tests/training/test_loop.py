@@ -6,7 +6,7 @@ import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -694,7 +694,7 @@ def run_once(make_trial: MakeTrial, optimizer: str, mode: Mode) -> tuple[Outcome
     trial = make_trial(small_conv, optimizer=optimizer, lr=0.02, seed=4)
     wander = Wander(trial.rng("wander"), moving_epochs=2)
     trial.train(mode=mode, callback=wander)
-    cost = asdict(trial._ledger.cost)
+    cost = trial._ledger.cost.as_json()
     del cost["seconds"]
     tensors = {k: v.clone() for k, v in trial.model.state_dict().items()}
     tensors |= {"average": wander.average, "generator": wander.generator.get_state()}

@@ -5,7 +5,7 @@ import dataclasses
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from bench.data.batches import Part
 from bench.methods import _population as evolve
 from bench.methods.edropout import Evolution
 from bench.store.phase_cache import PhaseStore
+from bench.store.phase_records import Progress
 from bench.training.callback_fields import pack
 from bench.training.contract import Callback, Mode, Trial
 from bench.training.loop import Training
 from bench.training.trial import RunningTrial
-from bench.training.trial_records import Progress, TrainingArguments
+from bench.training.trial_records import TrainingArguments
 
 EPOCHS, IMAGES = 2, 192
 AUGMENT = "flip+crop+cutout"
@@ -123,7 +124,7 @@ def raw(tensor: Tensor) -> bytes:
 def outcome(
     trial: Trial, callback: Callback | None, raw: Callable[[Tensor], bytes] = raw
 ) -> dict[str, Any]:
-    cost = asdict(trial._ledger.cost)
+    cost = trial._ledger.cost.as_json()
     assert cost.pop("seconds") > 0
     plain, tensors = pack(callback)
     return {
@@ -234,24 +235,24 @@ def test_a_fresh_training_resumed_in_memory_is_the_same_training(
         del progress["cost"]["seconds"]
         return tensors, progress, pack(callback)[0]
 
-    states: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
+    states: list[tuple[Progress, dict[str, Tensor]]] = []
 
     def keep(now: Training) -> None:
         tensors = {k: v.clone() for k, v in now.state().items()}  # as_json needs state first
-        states.append((copy.deepcopy(now.progress.as_json()), tensors))
+        states.append((copy.deepcopy(now.progress), tensors))
 
     whole, callback = training()
     whole.run(keep)
     expected = ended(whole, callback)
-    assert {record["step"] for record, _ in states} == {0, 1, 2, 3, 4, 5}
+    assert {record.step for record, _ in states} == {0, 1, 2, 3, 4, 5}
     for record, tensors in states:
         again, other = training()
-        again.resume(Progress.from_json(copy.deepcopy(record)),
+        again.resume(copy.deepcopy(record),
                      {k: v.clone() for k, v in tensors.items()})  # fmt: skip
         again.trial._open_log = again.progress.log
         torch.manual_seed(12345)
         again.run(lambda now: None)
-        assert ended(again, other) == expected, (record["epoch"], record["step"])
+        assert ended(again, other) == expected, (record.epoch, record.step)
 
 
 def test_it_goes_on_from_streamed_images_as_from_resident_ones(
@@ -362,18 +363,18 @@ def test_a_damaged_progress_file_means_beginning_anew(
 def test_progress_survives_the_store(tmp_path: Path, make_trial: MakeTrial) -> None:
     """Every field and every tensor, odd numbers among them, comes back as it was."""
     store = PhaseStore(tmp_path / "store")
-    progress = Progress(epoch=3, step=5, log=[{"epoch": 3, "train_loss": 0.1 + 0.2}],
-                        callback={"x": float("inf"), "y": (1, (2.5, "z"))}, at_floor=True)  # fmt: skip
+    progress = Progress(epoch=3, step=5, log=[{"epoch": 3, "train_loss": 0.1 + 0.2}], at_floor=True)
+    progress.callback = {"x": float("inf"), "y": (1, (2.5, "z"))}
     progress.cost.images_seen, progress.cost.seconds = 17, 1.25
     tensors = {"epoch/sums": torch.tensor([1.5, float("nan"), float("inf")], dtype=torch.float64),
                "epoch/random": torch.get_rng_state(), "mask/a": torch.tensor([True, False]),
                "optimizer/w/step": torch.tensor(3.0),
                "model/w": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)}  # fmt: skip
-    store.save_progress("k", progress.as_json(), tensors)
+    store.save_progress("k", progress, tensors)
     loaded = store.load_progress("k")
     assert loaded is not None
-    again = Progress.from_json(loaded[0])
+    again = loaded.record
     assert (again.epoch, again.step, again.at_floor) == (3, 5, True)
     assert (again.log, again.cost) == (progress.log, progress.cost)
     assert again.callback == {"x": float("inf"), "y": [1, [2.5, "z"]]}
-    assert {k: raw(v) for k, v in loaded[1].items()} == {k: raw(v) for k, v in tensors.items()}
+    assert {k: raw(v) for k, v in loaded.tensors.items()} == {k: raw(v) for k, v in tensors.items()}

@@ -121,7 +121,7 @@ def test_a_masked_state_kept_from_a_gated_training_is_measured_under_its_masks(
     Results(out).create()
     context = SweepContext(RunConfig(out=out, data_dir=tmp_path, device="cpu", plugins=(plugin,)))
     record = execute(context, spec, lambda done, of: None)
-    kept, final = record["kept"]["gated"], record["metrics"]
+    kept, final = record.kept["gated"].as_json(), record.metrics.as_json()
     assert kept["units"]["fc1"]["kept"] == 10
     # The final state is the same one under the same masks: every column must agree. It is measured
     # on the cut network, whose sums may be rounded otherwise: some CPUs give other last digits.

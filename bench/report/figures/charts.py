@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bench.report.columns import statistic_column
 from bench.report.figures.axes import (
     Axis,
     Estimate,
@@ -187,7 +188,8 @@ def _in_words(record: SummaryRow) -> str:
     quality = headline_of(record)
     if not quality.is_percent:
         return f"{quality.title} {quality_text(record, quality)}"
-    mean, half = record[f"{quality.column}_mean"], record[f"{quality.column}_half_width"]
+    mean = record[statistic_column(quality.column, "mean")]
+    half = record[statistic_column(quality.column, "half_width")]
     spread = f" ± {half:.2f}" if half == half else ""
     return f"{quality.title.removesuffix(' %')} {mean:.2f}{spread} %"
 

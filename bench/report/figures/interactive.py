@@ -1,13 +1,14 @@
 """Charts as plotly figures: plain mappings for the page's script, which draws them."""
 
 import html
-from typing import Any
+from typing import Any, TypeAlias
 
 from bench.report.figures.axes import Axis
 from bench.report.figures.charts import Chart, Point, Series
 from bench.report.figures.curves import CurveChart, Mark
 from bench.report.load import SMOKE
 
+Plotly: TypeAlias = dict[str, Any]  # an object of plotly's JSON
 _SYMBOLS = {
     "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down",
     "P": "cross", "X": "x", "p": "pentagon", "h": "hexagon", "H": "hexagon2", "<": "triangle-left",
@@ -16,14 +17,14 @@ _SYMBOLS = {
 _DASHES = {"solid": "solid", "dashed": "dash", "dotted": "dot", "dashdot": "dashdot"}
 
 
-def plotly_of(chart: Chart | CurveChart) -> dict[str, Any]:
+def plotly_of(chart: Chart | CurveChart) -> Plotly:
     """Return `data` and `layout`; text from outside is escaped, for plotly reads tags."""
     return _panels(chart) if isinstance(chart, CurveChart) else _chart(chart)
 
 
-def _chart(chart: Chart) -> dict[str, Any]:
+def _chart(chart: Chart) -> Plotly:
     traces = [_trace(series) for series in chart.series]
-    shapes: list[dict[str, Any]] = []
+    shapes: list[Plotly] = []
     if chart.dense is not None:
         traces.insert(0, _dense_trace(chart.dense, chart))
         shapes = [_dense_band(chart.dense)]
@@ -31,9 +32,9 @@ def _chart(chart: Chart) -> dict[str, Any]:
     return {"data": traces, "layout": {**layout, "yaxis": _axis(chart.y)}}
 
 
-def _panels(chart: CurveChart) -> dict[str, Any]:
+def _panels(chart: CurveChart) -> Plotly:
     """Lay panels out from the top down; a method's lines share one place in the legend."""
-    traces: list[dict[str, Any]] = []
+    traces: list[Plotly] = []
     shapes = [_mark_line(mark) for mark in chart.marks]
     layout = _layout(chart, shapes, len(chart.panels[0].series))
     height = 1 / len(chart.panels)
@@ -55,7 +56,7 @@ def _panels(chart: CurveChart) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def _band(series: Series) -> dict[str, Any]:
+def _band(series: Series) -> Plotly:
     points = series.points
     return {
         "type": "scatter", "mode": "lines", "fill": "toself", "hoverinfo": "skip",
@@ -66,7 +67,7 @@ def _band(series: Series) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _mark_line(mark: Mark) -> dict[str, Any]:
+def _mark_line(mark: Mark) -> Plotly:
     return {
         "type": "line", "xref": "x", "yref": "paper", "x0": mark.at, "x1": mark.at, "y0": 0,
         "y1": 1, "line": {"color": mark.style.colour, "width": 1.3, "dash": "dash"},
@@ -74,7 +75,7 @@ def _mark_line(mark: Mark) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _mark_name(mark: Mark) -> dict[str, Any]:
+def _mark_name(mark: Mark) -> Plotly:
     return {
         "text": html.escape(mark.text), "xref": "x", "yref": "paper", "x": mark.at, "y": 1,
         "yanchor": "bottom", "showarrow": False,
@@ -82,7 +83,7 @@ def _mark_name(mark: Mark) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _trace(series: Series, with_bars: bool = True) -> dict[str, Any]:
+def _trace(series: Series, with_bars: bool = True) -> Plotly:
     points, style = series.points, series.style
     width = 1.3 if series.is_control else 2.2
     bars = {}
@@ -108,7 +109,7 @@ def _trace(series: Series, with_bars: bool = True) -> dict[str, Any]:
     }
 
 
-def _pointed_at(points: tuple[Point, ...]) -> dict[str, Any]:
+def _pointed_at(points: tuple[Point, ...]) -> Plotly:
     texts = []
     for point in points:
         collapsed = f", {point.collapsed} collapsed" if point.collapsed else ""
@@ -116,7 +117,7 @@ def _pointed_at(points: tuple[Point, ...]) -> dict[str, Any]:
     return {"text": texts, "hoverinfo": "text"}
 
 
-def _dense_trace(dense: Series, chart: Chart) -> dict[str, Any]:
+def _dense_trace(dense: Series, chart: Chart) -> Plotly:
     """Return the dashed line from side to side, as a trace so that it has a place in the legend."""
     point = dense.points[0]
     return {
@@ -130,7 +131,7 @@ def _dense_trace(dense: Series, chart: Chart) -> dict[str, Any]:
     }
 
 
-def _dense_band(dense: Series) -> dict[str, Any]:
+def _dense_band(dense: Series) -> Plotly:
     y = dense.points[0].y
     return {
         "type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": y.low, "y1": y.high,
@@ -138,7 +139,7 @@ def _dense_band(dense: Series) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _bars(estimates: list[tuple[float, float, float]], colour: str) -> dict[str, Any]:
+def _bars(estimates: list[tuple[float, float, float]], colour: str) -> Plotly:
     return {
         "type": "data", "symmetric": False, "color": colour, "thickness": 1.1, "width": 3,
         "array": [high - at for at, _, high in estimates],
@@ -146,10 +147,8 @@ def _bars(estimates: list[tuple[float, float, float]], colour: str) -> dict[str,
     }  # fmt: skip
 
 
-def _layout(
-    chart: Chart | CurveChart, shapes: list[dict[str, Any]], n_series: int
-) -> dict[str, Any]:
-    layout: dict[str, Any] = {
+def _layout(chart: Chart | CurveChart, shapes: list[Plotly], n_series: int) -> Plotly:
+    layout: Plotly = {
         "xaxis": _axis(chart.x),
         "shapes": shapes,
         "hovermode": "closest",
@@ -172,7 +171,7 @@ def _layout(
     return layout
 
 
-def _axis(axis: Axis) -> dict[str, Any]:
+def _axis(axis: Axis) -> Plotly:
     return {
         "title": {"text": _lines(axis.title), "standoff": 14},
         "automargin": True,

@@ -3,10 +3,12 @@
 import math
 
 from bench.data.metrics import TASKS, TaskMetric
+from bench.report.columns import Statistic, statistic_column
 from bench.report.statistics import Middle
 from bench.report.summary import SummaryRow
 
 NOTHING = "–"
+_ENDS: tuple[Statistic, ...] = ("min", "max")
 BY_MEDIAN = frozenset({"regression"})  # tasks with seeds that fail by orders of magnitude
 
 
@@ -14,16 +16,17 @@ def middle_of(record: SummaryRow, quality: TaskMetric, column: str = "") -> Midd
     """Return the middle of a column; without one, of the quality's own."""
     column = column or quality.column
     if record["task"] in BY_MEDIAN and not quality.is_percent:
-        low, high = (float(record[f"{column}_{end}"]) for end in ("min", "max"))
+        low, high = (float(record[statistic_column(column, end)]) for end in _ENDS)
         alone = low == high
         low, high = (math.nan, math.nan) if alone else (low, high)
-        return Middle(float(record[f"{column}_median"]), low, high, is_median=True)
+        return Middle(float(record[statistic_column(column, "median")]), low, high, is_median=True)
     return mean_of(record, column)
 
 
 def mean_of(record: SummaryRow, column: str) -> Middle:
     """Return the mean of a column with its interval."""
-    mean, half = float(record[f"{column}_mean"]), float(record[f"{column}_half_width"])
+    mean = float(record[statistic_column(column, "mean")])
+    half = float(record[statistic_column(column, "half_width")])
     return Middle(mean, mean - half, mean + half)
 
 
@@ -31,7 +34,7 @@ def quality_text(record: SummaryRow, quality: TaskMetric, with_spread: bool = Tr
     """Return how well a group of trials did."""
     middle = middle_of(record, quality)
     text = _text(record, quality, middle, with_spread)
-    others = float(record.get(f"{quality.column}_mean_not_collapsed", math.nan))
+    others = float(record.get(statistic_column(quality.column, "mean_not_collapsed"), math.nan))
     some_collapsed = record["n_collapsed"] and record["n_collapsed"] < record["n"]
     if some_collapsed and not middle.is_median and with_spread and not math.isnan(others):
         shown = f"{others:.2f}" if quality.is_percent else error_text(others)

@@ -5,7 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import pandas as pd
+
 from bench.data.metrics import TaskMetric, TaskMetrics
+from bench.report.columns import kept_column, statistic_column
 from bench.report.statistics import INDISTINCT, LOG_RATIO, POINTS
 from bench.report.summary import Setting, SummaryRow, records_of
 from bench.report.tables.numbers import (
@@ -21,7 +24,7 @@ from bench.report.tables.numbers import (
     with_interval,
 )
 
-BEFORE = "kept_before_pruning"  # the state that methods which threshold keep
+BEFORE = "before_pruning"  # the state that methods which threshold keep
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,8 @@ def _shown(task: TaskMetrics, records: Sequence[SummaryRow]) -> list[_Shown]:
         _headline(task.headline, records),
         *[_other(quality) for quality in task.others],
     ]
-    before = f"{BEFORE}_{task.headline.column}"
-    if any(r.get(f"{before}_mean", math.nan) == r.get(f"{before}_mean") for r in records):
+    before = kept_column(BEFORE, task.headline.column)
+    if any(pd.notna(r.get(statistic_column(before, "mean"))) for r in records):
         found.append(_before(task.headline, before))
     if any(r.get("n_support_known", 0) for r in records):
         found.append(_Shown("support", Column("support exact"), _support))
@@ -119,9 +122,11 @@ def _shown(task: TaskMetrics, records: Sequence[SummaryRow]) -> list[_Shown]:
     if any(_masks_units(r) for r in records):
         found.append(_Shown("units", Column("units kept %"), _units))
     if any(r.get("file_bytes_mean", math.nan) > 0 for r in records):
-        for ending, coding in (("_fixed", "fixed"), ("", "Huffman")):
-            column = Column(f"file × ({coding})")
-            found.append(_Shown("file", column, _factor(f"file_compression{ending}")))
+        for column, coding in (
+            ("file_compression_fixed", "fixed"),
+            ("file_compression", "Huffman"),
+        ):
+            found.append(_Shown("file", Column(f"file × ({coding})"), _factor(column)))
     title = Column("theoretical speed-up ×")
     found.append(_Shown("speedup_theoretical", title, _factor("speedup_theoretical")))
     if any(r["speedup_measured_mean"] > 0 for r in records):
@@ -206,7 +211,7 @@ def _rate(record: SummaryRow) -> Cell:
 
 def _factor(column: str) -> Callable[[SummaryRow], Cell]:
     def cell(record: SummaryRow) -> Cell:
-        factor = float(record[f"{column}_mean"])
+        factor = float(record[statistic_column(column, "mean")])
         return Cell(NOTHING if math.isnan(factor) else factor_text(factor), factor)
 
     return cell
