@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.data.metrics import TASKS
+from bench.data.tasks import TASKS, unknown_task
+from bench.data.tasks.classification import OLDEST_TASK
 from bench.errors import BenchError, UsageError
 from bench.plan.registry import Registry
 from bench.store.results import Results, TrialFolder
@@ -51,6 +52,7 @@ def finished_record(folder: TrialFolder) -> dict[str, Any]:
 def show_finished(folder: TrialFolder, registry: Registry, as_json: bool) -> None:
     """Print a finished trial: what it is, what came out, and what is left of each layer."""
     record = finished_record(folder)
+    registry.import_own()
     summary = _summary(folder.path, record)
     try:
         rows, why = _layers(folder, registry), ""
@@ -73,7 +75,6 @@ def show_finished(folder: TrialFolder, registry: Registry, as_json: bool) -> Non
 def _summary(path: Path, record: dict[str, Any]) -> dict[str, str]:
     spec, m = TrialSpec.from_json(record["spec"]), record["metrics"]
     options = ", ".join(f"{k}={v}" for k, v in sorted(spec.options.items()))
-    headline = TASKS[record.get("task", "classification")].headline
     target = f"{spec.target:g}x" if spec.target is not None else "none"
     if record["unreachable"]:
         target += ", not reached"
@@ -88,8 +89,7 @@ def _summary(path: Path, record: dict[str, Any]) -> dict[str, str]:
         "budget": f"{spec.budget}; too short for a result" if spec.budget == "smoke"
         else spec.budget,
         "target": target,
-        "quality": f"{headline.in_words(m[headline.column])} on {m['n_test']} test images"
-        + (", collapsed" if m["collapsed"] else ""),
+        "quality": _quality(record),
         "parameters": f"{m['params_effective']:,} of {m['params_dense']:,}: "
         f"{m['compression']:.2f} times fewer, {100 * m['pruning_rate']:.2f} % removed",
         "multiply-adds": f"{m['macs_effective']:,} of {m['macs_dense']:,}: "
@@ -100,6 +100,15 @@ def _summary(path: Path, record: dict[str, Any]) -> dict[str, str]:
         "folder": str(path),
     }  # fmt: skip
     return {key: value for key, value in facts.items() if value}
+
+
+def _quality(record: dict[str, Any]) -> str:
+    m, name = record["metrics"], record.get("task", OLDEST_TASK)
+    if name not in TASKS:
+        return f"of {unknown_task(name)}"
+    task = TASKS[name]
+    found = f"{task.headline.in_words(m[task.headline.column])} on {m['n_test']} test {task.items}"
+    return f"{found}, collapsed" if m["collapsed"] else found
 
 
 def rebuilt_trial(registry: Registry, folder: TrialFolder) -> "Rebuilt":

@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.batches import Part
-from bench.data.metrics import TASKS
-from bench.data.tasks import Evaluation
+from bench.data.tasks import Evaluation, Task
 from bench.errors import TrialFailed
 from bench.training.evaluation import outputs_of
 
-EXAMPLES = 10  # of an autoencoder's test images
+EXAMPLES = 10  # of the test images
 
 
 def quality(
@@ -29,18 +28,20 @@ def quality(
         found[name] = part.task.evaluate(outputs[name], targets)
     if not math.isfinite(found["test"].loss + found["validation"].loss):
         raise TrialFailed("the network's outputs are not finite: its training diverged")
-    return _columns(test.task.name, found["test"], found["validation"]), outputs
+    for each in found.values():
+        if wrong := test.task.wrong_values(each.values):
+            raise TrialFailed(wrong)
+    return _columns(test.task, found["test"], found["validation"]), outputs
 
 
-def _columns(task: str, test: Evaluation, validation: Evaluation) -> dict[str, Any]:
-    headline = TASKS[task].headline.column
+def _columns(task: Task, test: Evaluation, validation: Evaluation) -> dict[str, Any]:
     return {
         **test.values,
         "test_loss": test.loss,
         "n_test": test.n,
-        f"validation_{headline}": validation.values[headline],
+        task.validation: validation.values[task.headline.column],
         "validation_loss": validation.loss,
-        "collapsed": test.collapsed,
+        "collapsed": bool(test.collapsed),
     }
 
 

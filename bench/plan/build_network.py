@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from bench.data.dataset import Dataset
 from bench.data.images import Shape
-from bench.data.tasks import CLASSIFICATION
 from bench.errors import UsageError
 from bench.graph.eval_mode import evaluating
 from bench.graph.structure import Coupling, Layout
@@ -31,7 +30,7 @@ def _check_outputs(network: nn.Module, image: Tensor, model: str, dataset: Datas
     wanted = dataset.task.outputs(dataset.classes, image.shape[1:])  # type: ignore[arg-type]
     with evaluating(network), torch.no_grad():
         found = tuple(network(image).shape)
-    has_more = dataset.task == CLASSIFICATION and len(found) == 2 and found[1] > wanted
+    has_more = dataset.task.picks_class and len(found) == 2 and found[1] > wanted
     if found != (1, wanted) and not has_more:
         raise UsageError(
             f"{model} gives outputs of shape {found} for one image, but {dataset.name} asks for "

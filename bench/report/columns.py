@@ -5,10 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.data.metrics import TASKS, TaskMetrics
+from bench.data.tasks import TASKS, Task
 
-QUALITY = tuple(dict.fromkeys(c for task in TASKS.values() for c in task.columns))
-_VALIDATION = tuple(dict.fromkeys(task.validation for task in TASKS.values()))
 SUPPORT = ("support_true", "support_read", "support_missed", "support_exact")
 
 IDENTITY = (
@@ -17,10 +15,9 @@ IDENTITY = (
     "seed", "budget", "protocol", "protocol_version", "recipe", "coupling", "weights", "threads",
     "device", "unreachable", "note",
 )  # fmt: skip
-METRICS = (
-    *QUALITY, "n_test", *_VALIDATION, "validation_loss",
-    "collapsed", *SUPPORT, "pruning_rate", "pruning_rate_prunable", "compression", "density",
-    "live_units", "units_kept_share",
+_MEASURED = (
+    "validation_loss", "collapsed", *SUPPORT, "pruning_rate", "pruning_rate_prunable", "compression",
+    "density", "live_units", "units_kept_share",
     "units_removed", "kept_output_side", "params_dense", "params_masked", "params_kept",
     "params_effective", "params_compact", "macs_dense", "macs_effective", "macs_compact",
     "compact_max_error", "speedup_theoretical", "epochs_total",
@@ -35,10 +32,17 @@ LATENCY = tuple(
     for suffix in ("", "_batch32")
     for name in ("latency_ms_p50", "latency_ms_p90", "speedup_measured")
 ) + ("speedup_measured_sparse",)
-_LEADING = (*IDENTITY, *METRICS, *FILE, *MACHINE_COST, *LATENCY)
 _TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
          "control_of_label", "dataset", "task", "budget", "protocol", "recipe", "coupling",
          "weights", "device", "note", "live_units"}  # fmt: skip
+
+
+def metrics() -> tuple[str, ...]:
+    """Return the columns of what was measured; a user's file may have added a task since the start."""
+    tasks = TASKS.values()
+    quality = dict.fromkeys(c for task in tasks for c in task.columns)
+    validation = dict.fromkeys(task.validation for task in tasks)
+    return (*quality, "n_test", *validation, *_MEASURED)
 
 
 def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -47,10 +51,12 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     Columns of tasks that no row is about are left out.
     """
     absent = _of_tasks(TASKS) - _of_tasks({str(row["task"]) for row in rows})
-    if not any(FILE[0] in row for row in rows):  # no network was stored as a file
-        absent |= set(FILE)
-    leading = [name for name in _LEADING if name not in absent]
-    others = sorted({k for row in rows for k in row} - set(_LEADING))
+    for some in (FILE, SUPPORT):  # of networks stored as files, and where the true inputs are known
+        if not any(some[0] in row for row in rows):
+            absent |= set(some)
+    known = (*IDENTITY, *metrics(), *FILE, *MACHINE_COST, *LATENCY)
+    leading = [name for name in known if name not in absent]
+    others = sorted({k for row in rows for k in row} - set(known))
     return pd.DataFrame({k: _column(k, [row.get(k) for row in rows]) for k in leading + others})
 
 
@@ -59,21 +65,20 @@ def numbers_of(runs: pd.DataFrame) -> list[str]:
     headlines = tuple(task.headline.column for task in TASKS.values())
     endings = tuple(f"_{name}" for name in headlines)
     kept = [c for c in runs.columns if c.startswith("kept_") and c.endswith(endings)]
-    known = (*METRICS, *FILE, *MACHINE_COST, *LATENCY)
+    known = (*metrics(), *FILE, *MACHINE_COST, *LATENCY)
     counted = ("collapsed", "support_exact", "live_units")
     return [c for c in known if c in runs.columns and c not in counted] + kept
 
 
-def tasks_of(runs: pd.DataFrame) -> list[TaskMetrics]:
+def tasks_of(runs: pd.DataFrame) -> list[Task]:
     """Return the tasks of a report, in the order in which they are known."""
     found = set(runs["task"])
-    return [qualities for name, qualities in TASKS.items() if name in found]
+    return [task for name, task in TASKS.items() if name in found]
 
 
 def _of_tasks(names: Collection[str]) -> set[str]:
     """Return the columns that only some tasks have."""
-    own = {c for name in names for c in (*TASKS[name].columns, TASKS[name].validation)}
-    return own | (set(SUPPORT) if "regression" in names else set())
+    return {c for name in names for c in (*TASKS[name].columns, TASKS[name].validation)}
 
 
 def _column(name: str, values: list[Any]) -> "pd.Series[Any]":

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.data.metrics import TASKS
+from bench.data.tasks import TASKS, unknown_task
+from bench.data.tasks.classification import OLDEST_TASK
 from bench.errors import UsageError
 from bench.report.attachments import Curve, ExampleFile, curves_of, example_file
 from bench.report.columns import LATENCY, MACHINE_COST, frame_of
@@ -18,7 +19,6 @@ from bench.store.trial_identity import TrialSpec, canonical
 
 SMOKE = "SMOKE RUN: not a result"
 
-OLDEST_TASK = "classification"  # of records from before there were others
 MOST_LAYERS = 6  # of a network whose units a table has room for
 
 
@@ -46,7 +46,7 @@ class Loaded:
         runs: one row per finished trial; columns in the order of `bench.report.columns`, then
             other metrics and `kept_*` by name.
         curves: of all trials that have any.
-        examples: of the trials of autoencoders, by id.
+        examples: of the trials that kept some, by id.
         unfinished: number of planned trials that have neither finished nor failed.
         warnings: sentences about records that could not be used.
     """
@@ -114,9 +114,7 @@ class _Reader:
                 )
             return
         if _task(record) not in TASKS:
-            self.warnings.append(
-                f"trial {trial.id} has the task {_task(record)!r}, which this version does not know"
-            )
+            self.warnings.append(f"trial {trial.id} has {unknown_task(_task(record))}")
             return
         self.records[trial.id] = record
         self.specs[trial.id] = TrialSpec.from_json(record["spec"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.data.metrics import TASKS, TaskMetrics
+from bench.data.tasks import TASKS, Task
 from bench.report.columns import numbers_of, tasks_of
 from bench.report.statistics import COLUMNS as DIFFERENCE
 from bench.report.statistics import differences, half_width
@@ -38,7 +38,7 @@ class Setting:
     groups: pd.DataFrame
 
     @property
-    def task(self) -> TaskMetrics:
+    def task(self) -> Task:
         return TASKS[self.groups["task"].iloc[0]]
 
     @property
@@ -148,7 +148,7 @@ def _support(runs: pd.DataFrame) -> pd.DataFrame:
 
 def errors_of(runs: pd.DataFrame) -> list[str]:
     """Return the columns of the report's tasks that are errors, those of kept states too."""
-    shown = [q for task in tasks_of(runs) for q in (task.headline, *task.others)]
+    shown = [q for task in tasks_of(runs) for q in task.metrics]
     own = dict.fromkeys(q.column for q in shown if not q.is_percent)
     kept = [
         c for c in runs.columns

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.data.metrics import TASKS
 from bench.data.processes import available_cores, end_with_parent
+from bench.data.tasks import TASKS
+from bench.data.tasks.classification import OLDEST_TASK
 from bench.errors import BenchError, TrialFailed, UsageError
 from bench.plan.expand import Chain, Plan
 from bench.plan.registry import Registry
@@ -130,7 +131,7 @@ def _run_chain(context: SweepContext, chain: list[Assignment], worker: int, send
             shown = str(error) if isinstance(error, BenchError) else repr(error)
             send_event("failed", error=shown, seconds=time.perf_counter() - started)
         else:
-            task = record.get("task", "classification")
+            task = record.get("task", OLDEST_TASK)
             headline = TASKS[task].headline.column
             shown_metrics = (headline, "pruning_rate", "epochs_total")
             metrics = {k: record["metrics"][k] for k in shown_metrics} | {"task": task}

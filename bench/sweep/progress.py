@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench.data.metrics import TASKS
+from bench.data.tasks import TASKS
 
 
 @dataclass(frozen=True)
