@@ -120,9 +120,9 @@ _REST = (
     Definition(
         "points",
         "difference",
-        "the share minus that of the named control or method, paired by seed: mean ± half of its 95 % "
-        f"t interval, not corrected for the number of rows. '{INDISTINCT}': the interval holds 0, "
-        "or there are fewer than 3 pairs.",
+        "top-1, or another task's percentage, minus that of the named control or method, paired by "
+        "seed: mean ± half of its 95 % t interval, not corrected for the number of rows. "
+        f"'{INDISTINCT}': the interval holds 0, or there are fewer than 3 pairs.",
     ),
     Definition(
         "log ratio",
