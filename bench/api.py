@@ -2,9 +2,11 @@
 
 from bench.data.dataset import Dataset, check_images
 from bench.data.images import ImageFiles, Images, Shape
-from bench.data.metrics import TASKS
 from bench.data.splits import Split, from_each_class, stratified, with_validation
-from bench.data.tasks import AUTOENCODER, REGRESSION, Evaluation
+from bench.data.tasks import TASKS, Evaluation, Task, TaskMetric
+from bench.data.tasks.autoencoder import AUTOENCODER
+from bench.data.tasks.classification import CLASSIFICATION
+from bench.data.tasks.regression import REGRESSION
 from bench.errors import (
     BenchError,
     DataDamaged,
@@ -28,6 +30,7 @@ from bench.training.trial import validated_with
 
 __all__ = [
     "AUTOENCODER",
+    "CLASSIFICATION",
     "REGRESSION",
     "TASKS",
     "BenchError",
@@ -58,6 +61,8 @@ __all__ = [
     "Split",
     "Start",
     "State",
+    "Task",
+    "TaskMetric",
     "Trial",
     "TrialFailed",
     "UnknownName",

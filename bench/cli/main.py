@@ -70,6 +70,7 @@ def run(**flags: Any) -> None:
     metavar="FOLDER",
     help="Where to write.  [default: the first results folder]",
 )
+@plugin
 @json
 def report(**flags: Any) -> None:
     """Write tables and figures of finished trials.

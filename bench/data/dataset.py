@@ -9,7 +9,8 @@ from torch import Tensor
 from bench.data.images import AnyImages, ImageFiles, Images, Shape
 from bench.data.splits import Split
 from bench.data.streaming import check_decodable
-from bench.data.tasks import CLASSIFICATION, Task
+from bench.data.tasks import Task
+from bench.data.tasks.classification import CLASSIFICATION
 from bench.errors import DataDamaged, DataMissing
 
 

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from bench.data.dataset import Dataset
 from bench.data.images import Shape
-from bench.data.tasks import CLASSIFICATION
 from bench.errors import UsageError, UsersCodeFailed, users_code
 from bench.graph.eval_mode import evaluating
 from bench.graph.layers import Coupling
@@ -52,7 +51,7 @@ def _check_outputs(network: nn.Module, image: Tensor, model: str, dataset: Datas
             f"of shape {(1, wanted)}"
         )
     found = tuple(outputs.shape)
-    has_more = dataset.task == CLASSIFICATION and len(found) == 2 and found[1] > wanted
+    has_more = dataset.task.picks_class and len(found) == 2 and found[1] > wanted
     if found != (1, wanted) and not has_more:
         raise UsageError(
             f"{model} gives outputs of shape {found} for one image, but {dataset.name} asks for "

@@ -12,7 +12,7 @@ from bench.graph.structure import Layout
 from bench.plan.build_network import build
 from bench.plan.options import grid, method_of, non_default, recipe_of
 from bench.plan.registry import Registry
-from bench.plan.request import DEFAULT_MODELS, Request, parse_seeds, parse_targets
+from bench.plan.request import Request, parse_seeds, parse_targets
 from bench.store.trial_identity import TrialSpec
 from bench.training.method import Fixture, Method
 from bench.training.network import about
@@ -122,8 +122,17 @@ def _pairs(registry: Registry, request: Request) -> list[tuple[str, str]]:
     """Return every model on every data set; where none is named, what fits the data set's task."""
     datasets = registry.resolve("datasets", _list(request.datasets))
     if request.models is None:
-        return [(DEFAULT_MODELS[registry.dataset(name).task.name], name) for name in datasets]
+        return [(_default_model(registry, name), name) for name in datasets]
     return [(m, d) for m in registry.resolve("models", _list(request.models)) for d in datasets]
+
+
+def _default_model(registry: Registry, dataset: str) -> str:
+    task = registry.dataset(dataset).task
+    if not task.default_model:
+        raise UsageError(
+            f"the task {task.name!r} of {dataset} has no network of its own; name one with --models"
+        )
+    return task.default_model
 
 
 def _unused_weights(request: Request, cells: list[_Cell]) -> list[str]:

@@ -14,9 +14,6 @@ Budget = Literal["smoke", "quick", "full"]
 Coupling = Literal["tied", "branch", "intersection", "internal"]
 Controls = Literal["none", "default", "cost", "all"]
 DEFAULT_DATASET = "mnist-5k"
-# By the task of the data set.
-DEFAULT_MODELS = {"classification": "lenet-300-100", "regression": "dropneuron-regression",
-                  "autoencoder": "dropneuron-autoencoder"}  # fmt: skip
 MAX_SEED, MAX_SEEDS = 2**31 - 1, 100_000
 Names = str | list[str]
 

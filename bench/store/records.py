@@ -27,7 +27,7 @@ from bench.store.json_values import (
 )
 from bench.store.trial_identity import SCHEMA, SpecFields, TrialSpec, canonical
 
-OLDEST_TASK = "classification"
+OLDEST_TASK = "classification"  # of records from before there were others
 Number: TypeAlias = int | float  # in this order: each stays what it is
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
-from bench.data.metrics import TASKS
 from bench.data.processes import end_with_parent
+from bench.data.tasks import TASKS
 from bench.errors import TrialFailed, in_words
 from bench.plan.expand import Chain, Plan
 from bench.store.trial_identity import TrialSpec

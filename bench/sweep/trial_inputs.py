@@ -51,6 +51,7 @@ def _inputs(
         "train": parts.train.digest,
         "validation": parts.validation.digest,
         "core": source_hash.of_core(),
+        "task": source_hash.of_class(type(parts.dataset.task)),  # it may stand in a user's own file
         # The forward pass is code: two networks may share every tensor.
         "model": [spec.model, context.registry.source_of("models", spec.model)],
     }
