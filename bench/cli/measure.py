@@ -9,7 +9,7 @@ from bench.errors import UsageError
 from bench.plan.registry import Registry
 
 if TYPE_CHECKING:
-    from bench.measure.latency import Effort
+    from bench.choices import Effort
 
 
 def measure_command(

@@ -206,8 +206,10 @@ def _end(results: "Results", plan: "Plan", outcome: "SweepOutcome") -> None:
     if outcome.finished:
         click.echo(end_table(results, list(plan.trials)), err=True)
     for trial_id in outcome.failed:
-        error = results.trial(trial_id).error().error
-        place = results.trial(trial_id).path / "error.json"
-        click.echo(f"failed: {plan.trials[trial_id].label}: {error} ({place})", err=True)
+        folder = results.trial(trial_id)
+        error, place = folder.error(), folder.path / "error.json"
+        if error.unexpected:
+            click.echo(error.traceback, err=True)
+        click.echo(f"failed: {plan.trials[trial_id].label}: {error.error} ({place})", err=True)
     click.echo(f"Trials: {len(outcome.finished)} finished, {len(outcome.failed)} failed; "
                f"bench report {results.folder} writes tables and figures", err=True)  # fmt: skip

@@ -5,6 +5,6 @@ channels flow through it, and how it is written when some of them are gone. `dep
 call the first and `cut.py` the second; `structure.py` holds what comes out: layers, sites, couplings.
 `count.py` counts what masks leave, `verify.py` proves that the smaller network computes the same.
 
-May import: errors, seeds.
+May import: choices, errors, seeds.
 Open first: trace.py
 """

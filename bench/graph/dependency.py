@@ -7,9 +7,10 @@ twice, an operation that is not known here) refuses the layers behind it and no 
 
 from torch import fx
 
+from bench.choices import Coupling
 from bench.graph.channels import CannotFollow
 from bench.graph.following import Following, Signals
-from bench.graph.layers import Coupling, Layer
+from bench.graph.layers import Layer
 from bench.graph.nodes import TensorShape, writes_into
 from bench.graph.operations import operation_of
 from bench.graph.operations.base import Operation

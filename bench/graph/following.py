@@ -4,10 +4,11 @@ from collections import Counter
 
 from torch import fx
 
+from bench.choices import Coupling
 from bench.graph import channels as flows
 from bench.graph.channels import CannotFollow, Flow
 from bench.graph.coupled_groups import Groups, Signal
-from bench.graph.layers import Coupling, Layer, Norm
+from bench.graph.layers import Layer, Norm
 from bench.graph.nodes import TensorShape
 from bench.graph.shape_arithmetic import ShapeNumbers
 

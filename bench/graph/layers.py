@@ -1,13 +1,10 @@
 """The parts of a network's structure: layers, units, and what stands between them."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
 from bench.graph.channels import Flow
-
-Coupling = Literal["tied", "branch", "intersection", "internal"]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, fx
 
+from bench.choices import Coupling
 from bench.graph.channels import Flow, alive
-from bench.graph.layers import Coupling, Layer, Norm, Site
+from bench.graph.layers import Layer, Norm, Site
 from bench.graph.operations.base import Operation
 from bench.graph.operations.layer_calls import LayerCall
 

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from bench.choices import Coupling
 from bench.errors import users_code
 from bench.graph import channels as flows
 from bench.graph.dependency import follow
 from bench.graph.eval_mode import evaluating
 from bench.graph.following import Following
-from bench.graph.layers import Coupling, Layer, Reading, Site
+from bench.graph.layers import Layer, Reading, Site
 from bench.graph.nodes import LeafTracer, TensorShape, shapes_of, writes_into
 from bench.graph.operations.layer_calls import LayerCall
 from bench.graph.operations.plain import Number

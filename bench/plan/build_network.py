@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from bench.choices import Coupling
 from bench.data.dataset import Dataset
 from bench.data.images import Shape
 from bench.errors import UsageError, UsersCodeFailed, users_code
 from bench.graph.eval_mode import evaluating
-from bench.graph.layers import Coupling
 from bench.graph.structure import Layout
 from bench.graph.trace import layout_of
 from bench.plan.registry import Registry

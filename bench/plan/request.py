@@ -4,15 +4,13 @@ import math
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench.choices import Budget, Controls, Coupling
 from bench.errors import UnknownName, UsageError
 
-Budget = Literal["smoke", "quick", "full"]
-Coupling = Literal["tied", "branch", "intersection", "internal"]
-Controls = Literal["none", "default", "cost", "all"]
 DEFAULT_DATASET = "mnist-5k"
 MAX_SEED, MAX_SEEDS = 2**31 - 1, 100_000
 Names = str | list[str]

@@ -457,6 +457,9 @@ class ErrorRecord(Record):
 
     error: str = Field(description="one sentence")
     traceback: str = Field(default="", description="where it was raised, for whoever mends it")
+    unexpected: bool = Field(
+        default=False, description="no sentence for the user: a fault of bench or of a plug-in"
+    )
 
 
 class PlannedTrial(Record):

@@ -6,12 +6,10 @@ from typing import Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from bench.choices import Effort, ProgressStyle
 from bench.data.processes import available_cores
 from bench.errors import UsageError
-from bench.measure.latency import Effort
 from bench.sweep.machine import Machine, device_named
-
-ProgressStyle = Literal["auto", "live", "plain", "off"]
 
 
 class RunConfig(BaseModel):

@@ -1,5 +1,6 @@
 """The context of a process that runs trials: results, plug-ins, machine and loaded data."""
 
+from bench.choices import Budget
 from bench.data.batches import Part, Parts
 from bench.data.splits import shrink_for_smoke
 from bench.plan.registry import Registry
@@ -24,7 +25,7 @@ class SweepContext:
         self.machine.prepare()
         source_hash.of_core()  # a file edited during the run must not count as what runs
 
-    def parts(self, name: str, budget: str, size: int | None, seed: int) -> Parts:
+    def parts(self, name: str, budget: Budget, size: int | None, seed: int) -> Parts:
         """Load a data set once per process; one that is drawn, once for each seed."""
         always = self.registry.dataset(name)
         dataset = always.for_seed(seed)

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from bench.data.batches import Parts
-from bench.errors import in_words
+from bench.errors import BenchError, in_words
 from bench.graph.verify import removed
 from bench.measure.record import measured, measured_state, through_files, write_state
 from bench.plan.build_network import input_shape
@@ -70,7 +70,10 @@ def execute(
         try:
             return _run(context, spec, folder.path, notify)
         except Exception as error:
-            facts = ErrorRecord(error=in_words(error), traceback=traceback.format_exc())
+            facts = ErrorRecord(
+                error=in_words(error), traceback=traceback.format_exc(),
+                unexpected=not isinstance(error, BenchError),
+            )  # fmt: skip
             write_json(folder.path / "error.json", facts.as_json())
             raise
 

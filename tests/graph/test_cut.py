@@ -25,9 +25,9 @@ from removal_checks import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.choices import Coupling
 from bench.graph.count import count, count_effective
 from bench.graph.cut import compact
-from bench.graph.layers import Coupling
 from bench.graph.rewriting import CannotCut
 from bench.graph.structure import Layout
 from bench.graph.trace import layout_of

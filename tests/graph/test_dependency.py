@@ -20,8 +20,8 @@ from branching_networks import (
 )
 from torch import Tensor, nn
 
+from bench.choices import Coupling
 from bench.graph.count import count, count_effective
-from bench.graph.layers import Coupling
 from bench.graph.structure import Layout
 from bench.graph.trace import activations, layout_of
 from bench.pruning.gates import Gates
