@@ -35,6 +35,7 @@ class Record(BaseModel):
     """Values of one JSON object, checked and unchanged."""
 
     model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, AnyJson] = Field(init=False)  # fields of a newer version
 
     def as_json(self) -> JsonObject:
         """Return the object as it was read or made: its own names, nothing added."""
@@ -517,13 +518,3 @@ def read_error(path: Path) -> ErrorRecord:
 def read_plan(path: Path) -> PlanRecord:
     """Read a plan.json, or raise a RecordError."""
     return PlanRecord.checked(read_json(path), path)
-
-
-RECORDS: dict[str, type[Record]] = {
-    "result": ResultRecord,
-    "cost": CostRecord,
-    "spec": SpecRecord,
-    "env": EnvironmentRecord,
-    "error": ErrorRecord,
-    "plan": PlanRecord,
-}

@@ -108,9 +108,9 @@ def _checked_fields() -> type[BaseModel]:
         for name, default in _DEFAULTS.items()
     }
     fields["schema_"] = (int, Field(default=SCHEMA, alias="schema", description="of records"))
-    strictly = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, title="TrialSpec")
+    strictly = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     made: type[BaseModel] = create_model(  # type: ignore[call-overload]
-        "SpecFields", __config__=strictly, __doc__=inspect.getdoc(TrialSpec), **fields
+        "TrialSpec", __config__=strictly, __doc__=inspect.getdoc(TrialSpec), **fields
     )
     return made
 
