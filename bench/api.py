@@ -2,9 +2,11 @@
 
 from bench.data.dataset import Dataset, check_images
 from bench.data.images import ImageFiles, Images, Shape
-from bench.data.metrics import TASKS
 from bench.data.splits import Split, from_each_class, stratified, with_validation
-from bench.data.tasks import AUTOENCODER, REGRESSION, Evaluation
+from bench.data.tasks import TASKS, Evaluation, Task, TaskMetric
+from bench.data.tasks.autoencoder import AUTOENCODER
+from bench.data.tasks.classification import CLASSIFICATION
+from bench.data.tasks.regression import REGRESSION
 from bench.errors import (
     BenchError,
     DataDamaged,
@@ -15,7 +17,8 @@ from bench.errors import (
 )
 from bench.graph.count import reconnected
 from bench.graph.eval_mode import evaluating, scoring
-from bench.graph.structure import Layer, Layout, Site
+from bench.graph.layers import Layer, Site
+from bench.graph.structure import Layout
 from bench.pruning.gates import Gates
 from bench.pruning.masks import Masks, Scope, Scores
 from bench.seeds import generator
@@ -27,6 +30,7 @@ from bench.training.trial import validated_with
 
 __all__ = [
     "AUTOENCODER",
+    "CLASSIFICATION",
     "REGRESSION",
     "TASKS",
     "BenchError",
@@ -57,6 +61,8 @@ __all__ = [
     "Split",
     "Start",
     "State",
+    "Task",
+    "TaskMetric",
     "Trial",
     "TrialFailed",
     "UnknownName",

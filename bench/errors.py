@@ -1,7 +1,13 @@
 """Errors in words for the user; the command line maps each class to an exit code."""
 
 import difflib
-from collections.abc import Iterable
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 
 class BenchError(Exception):
@@ -45,3 +51,83 @@ class TrialFailed(BenchError):
     """A trial could not be finished; the others go on."""
 
     exit_code = 1
+
+
+class UsersCodeFailed(UsageError):
+    """What a network or data set of the user's raised, told in its own words."""
+
+
+@contextmanager
+def users_code() -> Iterator[None]:
+    """Pass on what somebody else's code raises, with the line of theirs that raised it.
+
+    To be put around the one call that runs it, and nothing else: a fault of ours is not theirs.
+
+    Raises:
+        UsersCodeFailed: it raised anything that is not meant for the user already.
+    """
+    try:
+        yield
+    except BenchError:
+        raise
+    except Exception as error:
+        place = _raised_at(error)
+        where = f" ({place})" if place is not None and not place.is_ours else ""
+        raise UsersCodeFailed(_first_line(error) + where) from error
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error as one line: a sentence that is meant for the user, or whose fault it is."""
+    if isinstance(error, BenchError):
+        return str(error)
+    place = _raised_at(error)
+    where = f" ({place})" if place is not None else ""
+    if place is not None and not place.is_ours:
+        return _first_line(error) + where
+    return f"{_first_line(error)}{where}: a fault of bench; please report it with its traceback"
+
+
+def _first_line(error: BaseException) -> str:
+    first = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A line of code: of bench and its plug-ins, or of a user's."""
+
+    file: Path
+    line: int
+    function: str
+
+    @property
+    def is_ours(self) -> bool:
+        return any(self.file.is_relative_to(folder) for folder in _OURS)
+
+    @property
+    def is_library(self) -> bool:
+        """Return True for Python's own and for installed packages, where a user's code is not."""
+        return not self.file.is_file() or any(self.file.is_relative_to(f) for f in _LIBRARIES)
+
+    def __str__(self) -> str:
+        roots = [folder.parent for folder in _OURS if self.file.is_relative_to(folder)]
+        shown = self.file.relative_to(roots[0]).as_posix() if roots else self.file.name
+        return f"{shown}, line {self.line}, in {self.function}"
+
+
+_BENCH = Path(__file__).resolve().parent
+# In a checkout the folders of plug-ins stand beside bench/, and are links in it.
+_OURS = (_BENCH, *((_BENCH / kind).resolve() for kind in ("methods", "models", "datasets")))
+_LIBRARIES = {
+    Path(sys.prefix).resolve(), Path(sysconfig.get_path("stdlib")).resolve()
+}  # fmt: skip
+
+
+def _raised_at(error: BaseException) -> _Place | None:
+    """Return the innermost line of bench or of a user's own code; libraries are left out."""
+    places = [
+        _Place(Path(frame.f_code.co_filename).resolve(), line, frame.f_code.co_qualname)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    known = [place for place in places if place.is_ours or not place.is_library]
+    return known[-1] if known else None

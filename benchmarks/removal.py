@@ -19,7 +19,8 @@ import torch
 from findings import machine
 from torch import nn
 
-from bench.graph.structure import Coupling, Layout
+from bench.choices import Coupling
+from bench.graph.structure import Layout
 from bench.graph.trace import layout_of
 from bench.graph.verify import multiply_adds, removed
 from bench.measure import latency

@@ -79,8 +79,8 @@ def _dropouts_after_layers(trial: Trial) -> dict[nn.Dropout, list[str]]:
         if not isinstance(module, nn.Dropout):
             continue
         source = node
-        while source.all_input_nodes and layout.roles.get(source.name) != "layer":
+        while source.all_input_nodes and not layout.calls_layer(source.name):
             source = source.all_input_nodes[0]
-        if layout.roles.get(source.name) == "layer":
+        if layout.calls_layer(source.name):
             found.setdefault(module, []).append(str(source.target))
     return found

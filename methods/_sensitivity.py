@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.api import TASKS, Trial, TrialFailed, validated_with
+from bench.api import Trial, TrialFailed, validated_with
 
 # Han et al. 2015, tables 2-5: share of the weights that stays, layer by layer.
 HAN = {
@@ -66,7 +66,7 @@ def scan(trial: Trial) -> list[dict[str, Any]]:
     For `Trial.once`. Rows hold `density` and, for each layer, the task's headline under a name for the
     figure, and `score/` before its name: the same with its sign such that higher is better.
     """
-    headline = TASKS[trial.task.name].headline
+    headline = trial.task.headline
     rows: list[dict[str, Any]] = [{"density": density} for density in SCANNED]
     for name in trial.layout.weights:
         weight = trial.model.get_parameter(name).detach()

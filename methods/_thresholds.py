@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.api import TASKS, Scores, Trial, validated_with
+from bench.api import Scores, Trial, validated_with
 
 _STEPS = 4  # points of the curve per factor of ten
 
@@ -28,7 +28,6 @@ def curve(
 
     For `Trial.once`: the network stays as it is.
     """
-    headline = TASKS[trial.task.name].headline.column
     scores = absolutes(trial, layers)
     rows = []
     for threshold in thresholds:
@@ -38,7 +37,7 @@ def curve(
         rows.append({
             "threshold": threshold,
             "density": _share(keep),
-            f"validation_{headline}": found.values[headline],
+            trial.task.validation: found.values[trial.task.headline.column],
         })  # fmt: skip
     return rows
 

@@ -10,7 +10,17 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from bench.api import Callback, Fixture, Gates, Method, Rate, Trial, reconnected, scoring
+from bench.api import (
+    TASKS,
+    Callback,
+    Fixture,
+    Gates,
+    Method,
+    Rate,
+    Trial,
+    reconnected,
+    scoring,
+)
 from bench.methods import _population as evolve
 from bench.methods._population import Operator
 
@@ -70,7 +80,7 @@ class EDropout(Method):
                 return (
                     f"edropout.{name} is {getattr(self, name)}, but is a share above 0 and up to 1"
                 )
-        if on.task != "classification":
+        if not TASKS[on.task].picks_class:
             return "its energy compares the label with other classes, and there are no labels here"
         if on.classes < 2:
             return "its energy compares the label with other classes, and there is only one class"

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from bench.api import Fixture, Level, Rate, Score, Scores, Trial
+from bench.api import TASKS, Fixture, Level, Rate, Score, Scores, Trial
 from bench.methods._dropout import adjusted_dropout
 from bench.methods._sensitivity import densities_of, scan, wrong_shares
 from bench.methods._thresholds import absolutes
@@ -97,8 +97,8 @@ class Magnitude(Score):
             self.tolerance != Magnitude.tolerance and self.densities != "scan"
         ):
             return "tolerance is 0 or more, and goes with densities=scan"
-        if self.densities == "scan" and on.task != "classification":
-            return "densities=scan allows points of top-1, and this is no classification"
+        if self.densities == "scan" and not TASKS[on.task].headline.is_percent:
+            return "densities=scan allows points of top-1, and this task is measured by an error"
         return (
             "" if self.densities in (None, "scan") else wrong_shares(str(self.densities), on.layers)
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bench.cli.show_trial import find_trial, finished_record, rebuilt_trial
+from bench.cli.show_trial import find_trial, finished_record
 from bench.errors import UnknownName, UsageError
 from bench.plan.registry import Registry
 from bench.store.atomic import whole_file
@@ -34,11 +34,12 @@ def export_command(
         _take_file(folder, out)
         return
     from bench.sweep import export_network
+    from bench.sweep.reload import rebuilt
 
     if form == "onnx":
         export_network.need_onnx()
     registry = Registry(plugins)
-    trial = rebuilt_trial(registry, folder)
+    trial = rebuilt(registry, folder)
     if _has_changed(registry, folder, trial.spec.model):
         click.echo(f"Note: the code of {trial.spec.model} has changed since trial {folder.id} was "
                    "run; the network is as the code is now", err=True)  # fmt: skip

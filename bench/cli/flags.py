@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from bench.choices import Budget, Controls, Coupling, Effort, ProgressStyle
 from bench.cli.completion import CommaNames
 
 RESULTS = click.Path(path_type=Path, file_okay=False)
@@ -52,7 +53,7 @@ _RUN: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--coupling",
-        type=click.Choice(["tied", "branch", "intersection", "internal"]),
+        type=click.Choice(get_args(Coupling)),
         help="Units of layers that are added: one decision for all (tied); each layer its own, removed "
         "from it (branch) or only where all agree (intersection); none (internal).  [default: tied]",
     ),
@@ -71,13 +72,13 @@ _RUN: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--controls",
-        type=click.Choice(["none", "default", "cost", "all"]),
+        type=click.Choice(get_args(Controls)),
         help="Rows added for comparison: dense and random; with `cost` dense for the method's "
         "whole cost too; with `all` also scratch and magnitude.  [default: default]",
     ),
     click.option(
         "--budget",
-        type=click.Choice(["smoke", "quick", "full"]),
+        type=click.Choice(get_args(Budget)),
         help="Length of a training and size of the data.  [default: quick]",
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1."),
@@ -119,12 +120,12 @@ _RUN: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--latency",
-        type=click.Choice(["off", "quick", "full"]),
+        type=click.Choice(get_args(Effort)),
         help="Time the networks after the trials, one at a time.  [default: quick; off for smoke runs]",
     ),
     click.option(
         "--progress",
-        type=click.Choice(["auto", "live", "plain", "off"]),
+        type=click.Choice(get_args(ProgressStyle)),
         default="auto",
         show_default=True,
         help="Live on a terminal, plain lines elsewhere.",

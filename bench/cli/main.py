@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 from bench import __version__
 from bench.cli.completion import CommaNames
 from bench.cli.flags import RESULTS, data_dir, json, plugin, run_options
-from bench.errors import BenchError
+from bench.errors import BenchError, in_words
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -69,6 +70,7 @@ def run(**flags: Any) -> None:
     metavar="FOLDER",
     help="Where to write.  [default: the first results folder]",
 )
+@plugin
 @json
 def report(**flags: Any) -> None:
     """Write tables and figures of finished trials.
@@ -183,7 +185,7 @@ def status(results: Path | None, as_json: bool) -> None:
 )
 @plugin
 def measure(
-    results: Path | None, effort: str, device: str, threads: int, plugins: tuple[Path, ...]
+    results: Path | None, effort: Any, device: str, threads: int, plugins: tuple[Path, ...]
 ) -> None:
     """Time the finished networks of a results folder.
 
@@ -265,4 +267,7 @@ def main() -> None:
     except BenchError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        click.echo(f"{traceback.format_exc()}\nError: {in_words(error)}", err=True)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

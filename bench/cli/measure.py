@@ -1,19 +1,23 @@
 """`bench measure`: the exclusive pass that times every finished network, dense and compact in turn."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.errors import UsageError
 from bench.plan.registry import Registry
 
+if TYPE_CHECKING:
+    from bench.choices import Effort
+
 
 def measure_command(
-    folder: Path | None, effort: str, device: str, threads: int, plugins: tuple[Path, ...]
+    folder: Path | None, effort: "Effort", device: str, threads: int, plugins: tuple[Path, ...]
 ) -> None:
     """Time what has no times of this machine yet."""
     from bench.store.results import Results, newest
-    from bench.sweep.latency_pass import effort_named, measure_all
+    from bench.sweep.latency_pass import measure_all
     from bench.sweep.machine import Machine, device_named
 
     results = Results(folder) if folder is not None else newest()
@@ -29,7 +33,7 @@ def measure_command(
         results,
         Registry(plugins),
         machine,
-        effort_named(effort),
+        effort,
         ids,
         lambda t: click.echo(t, err=True),
     )

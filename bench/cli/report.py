@@ -7,6 +7,7 @@ import click
 
 from bench.errors import UsageError
 from bench.plan.plugins import declared_styles
+from bench.plan.registry import Registry
 from bench.store.results import Results, newest
 
 
@@ -16,6 +17,7 @@ def report_command(
     baseline: str,
     out: Path | None,
     checklist: bool,
+    plugins: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Write the report and print its table."""
@@ -26,6 +28,7 @@ def report_command(
     for folder in results:
         if not (folder / "trials").is_dir():
             raise UsageError(f"{folder} is not a results folder: it has no trials/ in it")
+    Registry(plugins).import_own()
     folders = [Results(f) for f in results] or [newest()]
     done = write_report(folders, out or folders[0].folder, declared_styles(), chosen, baseline)
     for warning in done.warnings:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import click
 
 from bench.cli.show_trial import as_written, find_trial, show_finished
-from bench.errors import UnknownName, UsageError
+from bench.errors import UnknownName, UsageError, UsersCodeFailed
 from bench.plan.plugins import KINDS, Kind
 from bench.plan.registry import Registry
 from bench.store.results import Results, TrialFolder, newest
@@ -134,14 +134,16 @@ def _of_ten_classes(registry: Registry, name: str, side: int | None) -> "tuple[L
     import torch
 
     from bench.graph.trace import layout_of
+    from bench.plan.build_network import network_of
 
     shape = (1, 28, 28) if side in (None, 28) else (3, side, side)
+    maker = registry.model(name)
     try:
-        layout = layout_of(registry.model(name)(10, shape), torch.zeros(1, *shape))
-    except Exception as error:  # a user's network may fail in any way
-        first = str(error).partition("\n")[0]
+        network = network_of(maker, 10, shape)
+        layout = layout_of(network, torch.zeros(1, *shape))
+    except UsersCodeFailed as error:
         raise UsageError(
-            f"{name} cannot be built for 10 classes of {shape}: {first}; --dataset names another input"
+            f"{name} cannot be built for 10 classes of {shape}: {error}; --dataset names another input"
         ) from error
     return layout, f"10 classes, images {shape}; --dataset names another input"
 

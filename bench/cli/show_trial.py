@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.data.metrics import TASKS
+from bench.data.tasks import TASKS, unknown_task
 from bench.errors import BenchError, UsageError
 from bench.plan.registry import Registry
 from bench.store.json_values import JsonObject, RecordError
@@ -17,7 +17,6 @@ from bench.store.trial_identity import canonical
 
 if TYPE_CHECKING:
     from bench.measure.by_layer import LayerSize
-    from bench.sweep.reload import Rebuilt
 
 
 def find_trial(name: str, results: Results) -> TrialFolder | None:
@@ -55,6 +54,7 @@ def finished_record(folder: TrialFolder) -> ResultRecord:
 def show_finished(folder: TrialFolder, registry: Registry, as_json: bool) -> None:
     """Print a finished trial: what it is, what came out, and what is left of each layer."""
     record = finished_record(folder)
+    registry.import_own()
     summary = _summary(folder.path, record)
     try:
         rows, why = _layers(folder, registry), ""
@@ -83,7 +83,6 @@ def as_written(record: Record) -> JsonObject:
 def _summary(path: Path, record: ResultRecord) -> dict[str, str]:
     spec, m = record.spec, record.metrics
     options = ", ".join(f"{k}={v}" for k, v in sorted(spec.options.items()))
-    headline = TASKS[record.task_name].headline
     target = f"{spec.target:g}x" if spec.target is not None else "none"
     if record.unreachable:
         target += ", not reached"
@@ -98,8 +97,7 @@ def _summary(path: Path, record: ResultRecord) -> dict[str, str]:
         "budget": f"{spec.budget}; too short for a result" if spec.budget == "smoke"
         else spec.budget,
         "target": target,
-        "quality": f"{headline.in_words(m.number(headline.column))} on {m.n_test} test images"
-        + (", collapsed" if m.collapsed else ""),
+        "quality": _quality(record),
         "parameters": f"{m.params_effective:,} of {m.params_dense:,}: "
         f"{m.compression:.2f} times fewer, {100 * m.pruning_rate:.2f} % removed",
         "multiply-adds": f"{m.macs_effective:,} of {m.macs_dense:,}: "
@@ -112,28 +110,21 @@ def _summary(path: Path, record: ResultRecord) -> dict[str, str]:
     return {key: value for key, value in facts.items() if value}
 
 
-def rebuilt_trial(registry: Registry, folder: TrialFolder) -> "Rebuilt":
-    """Build a finished trial's network again.
-
-    Raises:
-        UsageError: it cannot be built, or is not the one whose weights were stored.
-    """
-    from bench.sweep.reload import rebuilt
-
-    try:
-        return rebuilt(registry, folder)
-    except (RuntimeError, KeyError) as error:  # names or shapes that do not fit
-        first = str(error).partition("\n")[0]
-        raise UsageError(
-            f"the weights of trial {folder.id} do not fit its model, whose code must have changed "
-            f"since ({first})"
-        ) from error
+def _quality(record: ResultRecord) -> str:
+    m, name = record.metrics, record.task_name
+    if name not in TASKS:
+        return f"of {unknown_task(name)}"
+    task = TASKS[name]
+    value = m.number(task.headline.column)
+    found = f"{task.headline.in_words(value)} on {m.n_test} test {task.items}"
+    return f"{found}, collapsed" if m.collapsed else found
 
 
 def _layers(folder: TrialFolder, registry: Registry) -> "list[LayerSize]":
-    trial = rebuilt_trial(registry, folder)
     from bench.measure.by_layer import per_layer
+    from bench.sweep.reload import rebuilt
 
+    trial = rebuilt(registry, folder)
     return per_layer(trial.layout, trial.masks)
 
 

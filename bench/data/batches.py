@@ -16,8 +16,9 @@ from bench.data.augment import Augment, View
 from bench.data.dataset import Dataset
 from bench.data.images import AnyImages
 from bench.data.streaming import RESIDENT_BYTES, PixelSource, source_of
-from bench.data.tasks import AUTOENCODER, CLASSIFICATION, Task
-from bench.errors import TrialFailed
+from bench.data.tasks import Task
+from bench.data.tasks.classification import CLASSIFICATION
+from bench.errors import DataDamaged, TrialFailed
 from bench.seeds import generator
 
 
@@ -54,7 +55,12 @@ class Part:
             resident_bytes: images that take less are kept on the device, others are streamed.
             workers: processes that decode files; None: chosen by the machine. No batch depends on
                 it, nor on `resident_bytes`.
+
+        Raises:
+            DataDamaged: the targets are not those of the data set's task.
         """
+        if wrong := dataset.task.wrong_targets(images.y, dataset.classes):
+            raise DataDamaged(f"{dataset.name}: {wrong}")
         channels, height, width = dataset.shape
 
         def per_channel(values: tuple[float, ...]) -> Tensor:
@@ -91,8 +97,7 @@ class Part:
         sha.update(repr(form).encode())
         if self.view.window != self.view.stored:
             sha.update(repr(self.view.window).encode())
-        if self.task != CLASSIFICATION:
-            sha.update(self.task.name.encode())
+        sha.update(self.task.identity)
         return sha.hexdigest()
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,7 +150,7 @@ class Part:
         return replace(self, channels_last=channels_last)
 
     def _with_targets(self, x: Tensor, chunk: Tensor) -> tuple[Tensor, Tensor]:
-        if self.task == AUTOENCODER:
+        if self.task.targets == "input":
             targets = x.flatten(1).clone()  # a network may change x in place
             return self._in_memory_format(x), targets
         return self._in_memory_format(x), self.y.index_select(0, chunk.to(self.device))

@@ -9,7 +9,8 @@ from torch import Tensor
 from bench.data.images import AnyImages, ImageFiles, Images, Shape
 from bench.data.splits import Split
 from bench.data.streaming import check_decodable
-from bench.data.tasks import CLASSIFICATION, Task
+from bench.data.tasks import Task
+from bench.data.tasks.classification import CLASSIFICATION
 from bench.errors import DataDamaged, DataMissing
 
 
@@ -69,6 +70,8 @@ def check_images(images: AnyImages, shape: Shape, classes: int, what: str) -> No
         DataMissing: an image file is not there.
         DataDamaged: wrong shape or type, or a label out of range.
     """
+    if not isinstance(images, ImageFiles | Images) or not isinstance(images.y, Tensor):
+        raise DataDamaged(f"{what}: load() must give Images or ImageFiles, with labels as a tensor")
     if isinstance(images, ImageFiles):
         found: tuple[int, ...] = images.shape
         count, kind = len(images.paths), torch.uint8

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from bench.graph.channels import alive, note_use
-from bench.graph.structure import Layer, Layout, Norm
+from bench.graph.layers import Layer, LiveUnits, Norm
+from bench.graph.structure import Layout
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,6 @@ def count_effective(layout: Layout, masks: Mapping[str, Tensor]) -> ParameterCou
     without sites has no units that could be dead.
     """
     return _propagate_dead_units(layout, masks).account()
-
-
-@dataclass(frozen=True)
-class LiveUnits:
-    """The living outputs and inputs of each layer, after propagating dead units."""
-
-    out: dict[str, Tensor]
-    inputs: dict[str, Tensor]
 
 
 def live_units(layout: Layout, masks: Mapping[str, Tensor]) -> LiveUnits:
@@ -149,7 +142,7 @@ class _Network:
         mask = self._weight_masks.get(layer.name)
         if mask is None and layer.groups == 1:
             return int(rows.sum()) * int(columns.sum()) * math.prod(layer.weight_shape[2:])
-        pairs = rows[:, None] & by_group(layer, columns)
+        pairs = rows[:, None] & layer.seen_by_outputs(columns)
         if mask is None:
             return int(pairs.sum()) * math.prod(layer.weight_shape[2:])
         return int(mask[pairs].sum())
@@ -206,7 +199,7 @@ class _Network:
 
     def _live_weights(self, layer: Layer) -> Tensor:
         """Return the (output, input of its group) pairs with a weight between live ends."""
-        live = self.out[layer.name][:, None] & by_group(layer, self.columns(layer))
+        live = self.out[layer.name][:, None] & layer.seen_by_outputs(self.columns(layer))
         mask = self._weight_masks.get(layer.name)
         if mask is not None:
             live = live & (mask.flatten(2).any(dim=2) if mask.dim() > 2 else mask)
@@ -220,14 +213,6 @@ def _dead_channels(norm: Norm, out: dict[str, Tensor]) -> int:
 
 def _bits(mask: Tensor | None, size: int) -> Tensor:
     return torch.ones(size, dtype=torch.bool) if mask is None else mask.cpu().clone()
-
-
-def by_group(layer: Layer, columns: Tensor) -> Tensor:
-    """Return the inputs that each output sees: (1, inputs), or (outputs, inputs of its group)."""
-    if layer.groups == 1:
-        return columns[None, :]
-    per_group = columns.view(layer.groups, layer.weight_shape[1])
-    return per_group.repeat_interleave(layer.weight_shape[0] // layer.groups, dim=0)
 
 
 def _columns_used(layer: Layer, live: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.graph.channels import Flow
-from bench.graph.structure import Reading
+from bench.graph.layers import Reading
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,9 @@
 """Fold constants of dead units into the layers that read them: arithmetic of one module at a time."""
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from bench.graph.count import by_group
-from bench.graph.structure import Layer
+from bench.graph.layers import Layer
 
 
 def double(value: Tensor) -> Tensor:
@@ -22,7 +20,7 @@ def is_uniform(layer: nn.Module) -> bool:
 def dead_input_contribution(layer: Layer, module: nn.Module, constant: Tensor) -> Tensor:
     """Return the constant that dead inputs add to each output and kernel position, float64."""
     weight = double(module.get_parameter("weight"))
-    fed = by_group(layer, constant).expand(weight.shape[:2])
+    fed = layer.seen_by_outputs(constant).expand(weight.shape[:2])
     fed = fed.view(*fed.shape, *[1] * (weight.dim() - 2))
     # Not 0 x NaN: what no weight reads brings nothing.
     return torch.where(weight == 0, 0.0, weight * fed).sum(1)
@@ -59,29 +57,6 @@ def layer_with_weights(
         learns = layer.bias.requires_grad if layer.bias is not None else layer.weight.requires_grad
         thin.bias = nn.Parameter(offset.clone(), learns)
     return thin
-
-
-def normalised(norm: nn.Module, lives: Tensor, constant: Tensor) -> Tensor:
-    """Return a normalisation's outputs of dead channels; 0 for living ones."""
-    scale, shift = double(norm.get_parameter("weight")), double(norm.get_parameter("bias"))
-    if isinstance(norm, nn.InstanceNorm2d):
-        return torch.where(lives, 0.0, shift)
-    mean, variance = (double(norm.get_buffer(f"running_{k}")) for k in ("mean", "var"))
-    made = (constant - mean) / (variance + float(norm.eps)).sqrt() * scale + shift  # type: ignore[arg-type]
-    return torch.where(lives, 0.0, torch.where(scale == 0, shift, made))
-
-
-def counts_padding(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    """Return True where an operation mixes values with zeros from outside the image."""
-    if node.op == "call_module":
-        module = modules[str(node.target)]
-        if isinstance(module, nn.AvgPool2d):
-            return module.padding not in (0, (0, 0)) and module.count_include_pad
-        return isinstance(module, nn.ZeroPad2d)
-    if node.target is not F.avg_pool2d:
-        return False
-    padding = node.kwargs.get("padding", node.args[3] if len(node.args) > 3 else 0)
-    return padding not in (0, (0, 0)) and bool(node.kwargs.get("count_include_pad", True))
 
 
 class Constant(nn.Module):

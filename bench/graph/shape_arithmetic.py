@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from torch import fx
 
 from bench.graph.channels import Flow
-from bench.graph.operations import TensorShape, argument
+from bench.graph.nodes import TensorShape, argument
 
 CHANNELS = 1
 

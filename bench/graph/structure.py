@@ -8,93 +8,14 @@ is fed by pixels or by a flattened feature map. The classifier's outputs are nev
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from torch import Tensor, fx
 
+from bench.choices import Coupling
 from bench.graph.channels import Flow, alive
-from bench.graph.operations import Role
-
-Coupling = Literal["tied", "branch", "intersection", "internal"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The place of a site's post-activation values: a range of one graph node's channels."""
-
-    node: str
-    start: int
-    length: int
-    repeat: int = 1
-
-
-@dataclass(frozen=True)
-class Site:
-    """A group of units.
-
-    Attributes:
-        name: the first producing layer's name, or `input:` and the consuming layer's.
-        size: number of units.
-        modules: the layers whose rows (outputs) or columns (inputs) the units are.
-        readings: where in the graph the units' post-activation values are.
-        may_be_empty: whether all of it may go, with every other such site, and the network is
-            still connected: the inside of a residual branch.
-    """
-
-    name: str
-    size: int
-    modules: tuple[str, ...]
-    readings: tuple[Reading, ...] = ()
-    may_be_empty: bool = False
-
-    @property
-    def is_input(self) -> bool:
-        return self.name.startswith("input:")
-
-    @property
-    def module(self) -> str:
-        """The first of `modules`: the only one unless units are tied."""
-        return self.modules[0]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution or linear layer.
-
-    Attributes:
-        positions: output positions per image: MACs are positions x weights.
-        inputs: what feeds it, channel by channel.
-        groups: 1; as many as there are channels in a depthwise convolution.
-        is_prunable_output: whether its outputs are units, so that masks may speak of them.
-        is_removable_output: whether an output that nothing enters or leaves can be cut out: units,
-            and those that end in a sigmoid, which emit a constant when they are dead.
-    """
-
-    name: str
-    weight_shape: tuple[int, ...]
-    has_bias: bool
-    positions: int
-    inputs: Flow = ()
-    groups: int = 1
-    is_prunable_output: bool = False
-    is_removable_output: bool = False
-
-    @property
-    def n_inputs(self) -> int:
-        return self.weight_shape[1] * self.groups
-
-    @property
-    def is_convolution(self) -> bool:
-        return len(self.weight_shape) == 4
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A module with parameters per channel, which die with the channel: a normalisation's affine."""
-
-    name: str
-    channels: Flow
-    parameters: tuple[str, ...]
+from bench.graph.layers import Layer, Norm, Site
+from bench.graph.operations.base import Operation
+from bench.graph.operations.layer_calls import LayerCall
 
 
 @dataclass(frozen=True)
@@ -104,8 +25,8 @@ class Layout:
     Attributes:
         refused: layers whose outputs are no units, each with the reason.
         gates: modules whose output a gate multiplies, with the channels they put out.
-        channels, roles: of each node of the graph that is a tensor, what its channels are, and
-            of each node what it does to them.
+        channels: of each node of the graph that is a tensor, what its channels are.
+        operations: what each node of the graph does to them.
         streams: sums whose channels go only when they are dead in every term (`intersection`).
         coupling: what becomes of layers that are added: they share one site (`tied`); each has its
             own and loses its dead units, scattered into the stream (`branch`) or not
@@ -122,13 +43,17 @@ class Layout:
     streams: tuple[Flow, ...] = field(default=(), repr=False)
     graph: fx.GraphModule | None = field(default=None, repr=False, compare=False)
     channels: dict[str, Flow] = field(default_factory=dict, repr=False)
-    roles: dict[str, Role] = field(default_factory=dict, repr=False)
+    operations: dict[str, Operation] = field(default_factory=dict, repr=False, compare=False)
 
     def site(self, name: str) -> Site:
         return next(s for s in self.sites if s.name == name)
 
     def layer(self, name: str) -> Layer:
         return next(layer for layer in self.layers if layer.name == name)
+
+    def calls_layer(self, node: str) -> bool:
+        """Return True where a node of the graph is the call of a convolution or linear layer."""
+        return isinstance(self.operations.get(node), LayerCall)
 
     @property
     def why_no_sites(self) -> str:

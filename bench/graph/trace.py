@@ -6,11 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from bench.choices import Coupling
+from bench.errors import users_code
 from bench.graph import channels as flows
-from bench.graph.dependency import Dependencies
+from bench.graph.dependency import follow
 from bench.graph.eval_mode import evaluating
-from bench.graph.operations import LeafTracer, shapes_of, writes_into
-from bench.graph.structure import Coupling, Layer, Layout, Reading, Site
+from bench.graph.following import Following
+from bench.graph.layers import Layer, Reading, Site
+from bench.graph.nodes import LeafTracer, TensorShape, shapes_of, writes_into
+from bench.graph.operations.layer_calls import LayerCall
+from bench.graph.operations.plain import Number
+from bench.graph.operations.positions import PerChannel
+from bench.graph.operations.reshaping import Reshape
+from bench.graph.structure import Layout
 
 
 def layout_of(model: nn.Module, example: Tensor, coupling: Coupling = "tied") -> Layout:
@@ -24,36 +32,45 @@ def layout_of(model: nn.Module, example: Tensor, coupling: Coupling = "tied") ->
         example: one input (1, channels, height, width).
         coupling: `tied`: units that are added into one stream are one decision; `branch`: each
             layer has its own.
+
+    Raises:
+        UsersCodeFailed: its forward cannot be run.
     """
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
     layers = _layers(model, example)
     try:
-        with evaluating(model):  # functional dropout writes the flag of this moment into the graph
-            graph = fx.GraphModule(model, LeafTracer().trace(model))
-            shapes = shapes_of(graph, example)
-            for node in graph.graph.nodes:
-                node.meta["shape"] = shapes.get(node.name)
-            dependencies = Dependencies(graph, layers, shapes, coupling)
-            dependencies.read()
+        graph, shapes = _traced(model, example)
     except Exception as error:  # tracing runs the user's forward: anything may come out of it
         first = str(error).partition("\n")[0]
         why = f"the network's forward cannot be traced ({type(error).__name__}: {first})"
         return Layout(tuple(layers.values()), (), parameters, refused=dict.fromkeys(layers, why))
-    refused = {name: dependencies.refused[name] for name in layers if name in dependencies.refused}
-    wired = tuple(
-        Layer(**{
-            **vars(layer), "inputs": dependencies.inputs.get(name, flows.unknown(layer.n_inputs)),
-            "is_prunable_output": name not in refused,
-            "is_removable_output": name not in refused or name in dependencies.emitting,
-        })
+    walk, operations = follow(graph, layers, shapes, coupling)
+    refused = {name: walk.refused[name] for name in layers if name in walk.refused}
+    followed = tuple(
+        replace(
+            layer,
+            inputs=walk.inputs.get(name, flows.unknown(layer.n_inputs)),
+            reads_channels=name in walk.inputs,
+            is_prunable_output=name not in refused,
+            is_removable_output=name not in refused or name in walk.emitting,
+        )
         for name, layer in layers.items()
-    )  # fmt: skip
-    streams = tuple(dependencies.sums) if coupling == "intersection" else ()
+    )
+    streams = tuple(walk.sums) if coupling == "intersection" else ()
     return Layout(
-        wired, _with_empty(wired, _sites(wired, dependencies)), parameters,
-        tuple(dependencies.norms), refused, dependencies.gates, coupling, streams, graph,
-        dependencies.channels, dependencies.roles,
+        followed, _with_empty(followed, _sites(followed, walk)), parameters,
+        tuple(walk.norms), refused, walk.gates, coupling, streams, graph, walk.channels, operations,
     )  # fmt: skip
+
+
+def _traced(model: nn.Module, example: Tensor) -> tuple[fx.GraphModule, dict[str, TensorShape]]:
+    """Trace a network, and run the traced one to see the shape of each tensor in it."""
+    with evaluating(model):  # functional dropout writes the flag of this moment into the graph
+        graph = fx.GraphModule(model, LeafTracer().trace(model))
+        shapes = shapes_of(graph, example)
+    for node in graph.graph.nodes:
+        node.meta["shape"] = shapes.get(node.name)
+    return graph, shapes
 
 
 def _layers(model: nn.Module, example: Tensor) -> dict[str, Layer]:
@@ -69,10 +86,12 @@ def _layers(model: nn.Module, example: Tensor) -> dict[str, Layer]:
 
     found = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
     handles = [m.register_forward_hook(note(n)) for n, m in found.items()]
-    with evaluating(model), torch.no_grad():
-        model(example)
-    for handle in handles:
-        handle.remove()
+    try:
+        with evaluating(model), torch.no_grad(), users_code():
+            model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
     return {name: _layer(name, found[name], positions) for name, positions in seen.items()}
 
 
@@ -83,21 +102,20 @@ def _layer(name: str, module: nn.Module, positions: int) -> Layer:
     return Layer(name, shape, has_bias, positions, groups=groups)
 
 
-def _sites(layers: tuple[Layer, ...], dependencies: Dependencies) -> list[Site]:
+def _sites(layers: tuple[Layer, ...], walk: Following) -> list[Site]:
     """Return one site per group of tied layers, and one for inputs that no linear layer puts out."""
     sites: dict[str, Site] = {}
     # What a sigmoid puts out is no unit of its own, but may be left out by the layer that reads it.
-    is_linear = {la.name for la in layers if not la.is_convolution} - dependencies.emitting.keys()
+    is_linear = {la.name for la in layers if not la.is_convolution} - walk.emitting.keys()
     for layer in layers:
         sources = {name for segment in layer.inputs for name, _ in segment.sources}
-        reads_channels = layer.name in dependencies.inputs
-        if reads_channels and not layer.is_convolution and not sources <= is_linear:
+        if layer.reads_channels and not layer.is_convolution and not sources <= is_linear:
             name = f"input:{layer.name}"
             sites[name] = Site(name, layer.n_inputs, (layer.name,))
         if layer.is_prunable_output:
-            name = dependencies.groups.first_of(layer.name)
+            name = walk.groups.first_of(layer.name)
             modules = (*(sites[name].modules if name in sites else ()), layer.name)
-            readings = [r for m in modules for r in dependencies.groups.readings.get(m, ())]
+            readings = [r for m in modules for r in walk.groups.readings.get(m, ())]
             unique = tuple(dict.fromkeys(readings))
             sites[name] = Site(name, layer.weight_shape[0], modules, unique)
     return list(sites.values())
@@ -165,3 +183,21 @@ def _read(values: Tensor, reading: Reading) -> Tensor:
     if values.shape[1] != width:
         values = values[:, reading.start : reading.start + width]
     return values if reading.repeat == 1 else values.view(len(values), reading.length, -1)
+
+
+def layers_reading_input(layout: Layout) -> list[str]:
+    """Return the layers that read the whole input as it is, or flattened; none where anything else does."""
+    if layout.graph is None:
+        return []
+    waiting = [n for n in layout.graph.graph.nodes if n.op == "placeholder"]
+    names = []
+    while waiting:
+        for user in waiting.pop().users:
+            operation = layout.operations.get(user.name)
+            if isinstance(operation, LayerCall):
+                names.append(str(user.target))
+            elif isinstance(operation, Reshape | PerChannel):
+                waiting.append(user)
+            elif not isinstance(operation, Number):
+                return []
+    return names

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from bench.errors import TrialFailed
 from bench.graph.count import live_units
-from bench.graph.cut import CannotCut, compact
+from bench.graph.cut import compact
 from bench.graph.eval_mode import evaluating
+from bench.graph.rewriting import CannotCut
 from bench.graph.structure import Layout
 from bench.seeds import generator
 

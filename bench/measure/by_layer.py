@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from bench.graph.count import by_group, count, count_effective, live_units
-from bench.graph.structure import Layer, Layout
+from bench.graph.count import count, count_effective, live_units
+from bench.graph.layers import Layer
+from bench.graph.structure import Layout
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def _size(
 ) -> LayerSize:
     units, kernel = layer.weight_shape[0], math.prod(layer.weight_shape[2:])
     kept = int(outputs.sum())
-    pairs = outputs[:, None] & by_group(layer, inputs)
+    pairs = outputs[:, None] & layer.seen_by_outputs(inputs)
     between = int(pairs.sum()) * kernel
     mask = masks.get(f"{layer.name}.weight")
     left = between if mask is None else int(mask.cpu()[pairs].sum())

@@ -4,7 +4,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from bench.data.images import Shape
 from bench.graph.eval_mode import evaluating
 from bench.store.records import latency_column
 
-Effort = Literal["off", "quick", "full"]
 BATCH_SIZES = (1, 32)
 REPEATS = 30
 FEWEST = 3  # of a network so slow that the time is up before

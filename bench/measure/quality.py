@@ -6,13 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.batches import Part
-from bench.data.metrics import TASKS
-from bench.data.tasks import Evaluation
+from bench.data.tasks import Evaluation, Task
 from bench.errors import TrialFailed
 from bench.store.records import QualityColumns
 from bench.training.evaluation import outputs_of
 
-EXAMPLES = 10  # of an autoencoder's test images
+EXAMPLES = 10  # of the test images
 
 
 def quality(
@@ -29,15 +28,17 @@ def quality(
         found[name] = part.task.evaluate(outputs[name], targets)
     if not math.isfinite(found["test"].loss + found["validation"].loss):
         raise TrialFailed("the network's outputs are not finite: its training diverged")
-    return _columns(test.task.name, found["test"], found["validation"]), outputs
+    for each in found.values():
+        if wrong := test.task.wrong_values(each.values):
+            raise TrialFailed(wrong)
+    return _columns(test.task, found["test"], found["validation"]), outputs
 
 
-def _columns(task: str, test: Evaluation, validation: Evaluation) -> QualityColumns:
-    metrics = TASKS[task]
-    of_task = test.values | {metrics.validation: validation.values[metrics.headline.column]}
+def _columns(task: Task, test: Evaluation, validation: Evaluation) -> QualityColumns:
+    of_task = test.values | {task.validation: validation.values[task.headline.column]}
     return QualityColumns(
         n_test=test.n,
-        collapsed=test.collapsed,
+        collapsed=bool(test.collapsed),
         test_loss=test.loss,
         validation_loss=validation.loss,
         **of_task,

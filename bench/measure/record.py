@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.data.batches import Parts
-from bench.data.tasks import AUTOENCODER, CLASSIFICATION
 from bench.graph.structure import Layout
 from bench.graph.verify import Removed
 from bench.measure import file_size, sizes
@@ -27,8 +25,6 @@ from bench.store.trial_identity import TrialSpec
 from bench.training.loop import load_model
 from bench.training.trial import TrialOutcome
 from bench.training.trial_records import KeptState
-
-MAX_STORED_OUTPUTS = 200
 
 
 def write_state(folder: Path, trial: TrialOutcome) -> None:
@@ -56,11 +52,10 @@ def measured(folder: Path, left: Removed, trial: TrialOutcome, parts: Parts) -> 
     channels_last = layout.has_convolutions
     test = parts.test.in_memory_format(channels_last)
     columns, outputs = quality(left.network, test, parts.validation.in_memory_format(channels_last))
-    if test.task == AUTOENCODER:
+    if test.task.keeps_examples:
         _save(folder / "examples.safetensors", examples(test, outputs["test"]))
-    elif outputs["test"].shape[1] <= MAX_STORED_OUTPUTS:
-        kind = torch.float16 if test.task == CLASSIFICATION else torch.float32
-        _save(folder / "predictions.safetensors", {k: v.to(kind) for k, v in outputs.items()})
+    if stored := test.task.stored(outputs):
+        _save(folder / "predictions.safetensors", stored)
     support = SupportColumns()
     if parts.dataset.relevant is not None:
         support = sizes.support(layout, trial.masks.touched, parts.dataset.relevant)

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from bench.graph.count import LiveUnits, count, count_effective, live_units, output_side_share
+from bench.graph.count import count, count_effective, live_units, output_side_share
+from bench.graph.layers import LiveUnits
 from bench.graph.structure import Layout
+from bench.graph.trace import layers_reading_input
 from bench.store.records import LiveCount, SizeColumns, SupportColumns, UnitCount
 
 
@@ -68,27 +70,8 @@ def support(layout: Layout, masks: Mapping[str, Tensor], relevant: Tensor) -> Su
 
 def _inputs_read(layout: Layout, found: LiveUnits) -> Tensor | None:
     """Return the network's inputs that its first layers read; None where something else reads them."""
-    if layout.graph is None:
-        return None
-    names = _reading_inputs(layout)
+    names = layers_reading_input(layout)
     widths = {len(found.inputs[name]) for name in names}
     if len(widths) != 1:
         return None
     return torch.stack([found.inputs[name] for name in names]).any(0)
-
-
-def _reading_inputs(layout: Layout) -> list[str]:
-    """Return the layers that read the whole input as it is, or flattened; none where anything else does."""
-    assert layout.graph is not None
-    waiting = [n for n in layout.graph.graph.nodes if n.op == "placeholder"]
-    names = []
-    while waiting:
-        for user in waiting.pop().users:
-            role = layout.roles.get(user.name)
-            if role in ("reshape", "pass"):
-                waiting.append(user)
-            elif role == "layer":
-                names.append(str(user.target))
-            elif role != "size":
-                return []
-    return names

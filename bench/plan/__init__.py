@@ -3,6 +3,6 @@
 `request.py` reads flags and suite files, `registry.py` finds plug-ins by name, `expand.py` makes the
 trials and what waits for what, `build_network.py` builds a network for a data set.
 
-May import: data, errors, graph, seeds, store, training.
+May import: choices, data, errors, graph, seeds, store, training.
 Open first: expand.py
 """

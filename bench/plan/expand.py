@@ -4,19 +4,20 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from bench.errors import UnknownName, UsageError
-from bench.graph.structure import Coupling, Layout
+from bench.choices import Budget, Controls, Coupling
+from bench.errors import BenchError, UnknownName, UsageError, in_words
+from bench.graph.structure import Layout
 from bench.plan.build_network import build
 from bench.plan.options import grid, method_of, non_default, recipe_of
 from bench.plan.registry import Registry
-from bench.plan.request import DEFAULT_MODELS, Request, parse_seeds, parse_targets
+from bench.plan.request import Request, parse_seeds, parse_targets
+from bench.store.json_values import JsonObject
 from bench.store.trial_identity import TrialSpec
 from bench.training.method import Fixture, Method
 from bench.training.network import about
 from bench.training.pretrained import check_file, identity_of, is_of_a_file
-from bench.training.recipe import PROTOCOL_VERSION, Budget, Recipe
+from bench.training.recipe import PROTOCOL_VERSION, Recipe
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One method with its options on one model and data set."""
+    """One method with its options in one setting: a specification without method, seed and target."""
 
     method: str
-    options: dict[str, Any]
+    options: JsonObject
     built: Method
-    base: dict[str, Any]
+    setting: TrialSpec
     targets: tuple[float | None, ...]
 
 
@@ -75,14 +76,15 @@ def make_plan(registry: Registry, asked: list[Request], threads: int = 1) -> Pla
         plan.notes += _unused_weights(request, cells)
         seeds = parse_seeds(request.seeds)
         for seed in seeds:
-            for base in _distinct([cell.base for cell in cells]):
+            for setting in _distinct([cell.setting for cell in cells]):
                 if request.controls != "none":
-                    plan.add([_spec(registry, "dense", base, seed)])
+                    plan.add([_spec(registry, "dense", setting, seed)])
         # Methods that train in their own way go first: the others wait for the dense training.
         cells.sort(key=lambda cell: cell.built.rate_here() != "emergent")
         for seed in seeds:
             for cell in cells:
                 _add_cell(plan, registry, cell, seed, request.controls)
+    plan.notes += checker.faults.values()
     if not plan.trials:
         raise UsageError("This asks for no trial at all: only controls of other methods are named")
     return plan
@@ -95,38 +97,42 @@ def _cells(
     _refuse_stray_options(request, methods)
     targets = tuple(parse_targets(request.targets))
     for model, dataset in _pairs(registry, request):
-        base = {
-            "model": model,
-            "dataset": dataset,
-            "budget": request.budget,
-            "protocol_version": PROTOCOL_VERSION,
-            "threads": threads,
-            "recipe": _recipe(registry, model, dataset, request),
-            "coupling": request.coupling,
-        }
+        setting = TrialSpec(
+            method="", method_version=0, model=model, dataset=dataset, seed=0, budget=request.budget,
+            protocol_version=PROTOCOL_VERSION, threads=threads, coupling=request.coupling,
+            recipe=_recipe(registry, model, dataset, request),
+        )  # fmt: skip
         weights = checker.weights(request, model, dataset)
         for method in methods:
             for options in grid(request.options.get(method, {})):
                 built = method_of(registry, method, options)
-                checker.check(method, built, base)
+                checker.check(method, built, setting)
                 own = targets if built.rate_here() == "target" else (None,)
-                own_base = base
-                if weights and built.takes_weights():
-                    own_base = base | {"weights": weights}
-                yield _Cell(method, non_default(built), built, own_base, own)
+                starts_from = weights if built.takes_weights() else None
+                own_setting = dataclasses.replace(setting, weights=starts_from)
+                yield _Cell(method, non_default(built), built, own_setting, own)
 
 
 def _pairs(registry: Registry, request: Request) -> list[tuple[str, str]]:
     """Return every model on every data set; where none is named, what fits the data set's task."""
     datasets = registry.resolve("datasets", _list(request.datasets))
     if request.models is None:
-        return [(DEFAULT_MODELS[registry.dataset(name).task.name], name) for name in datasets]
+        return [(_default_model(registry, name), name) for name in datasets]
     return [(m, d) for m in registry.resolve("models", _list(request.models)) for d in datasets]
+
+
+def _default_model(registry: Registry, dataset: str) -> str:
+    task = registry.dataset(dataset).task
+    if not task.default_model:
+        raise UsageError(
+            f"the task {task.name!r} of {dataset} has no network of its own; name one with --models"
+        )
+    return task.default_model
 
 
 def _unused_weights(request: Request, cells: list[_Cell]) -> list[str]:
     """Say which methods start from initialisation whatever --weights says."""
-    without = dict.fromkeys(c.method for c in cells if "weights" not in c.base)
+    without = dict.fromkeys(c.method for c in cells if c.setting.weights is None)
     if request.weights is None or not without:
         return []
     return [
@@ -134,7 +140,7 @@ def _unused_weights(request: Request, cells: list[_Cell]) -> list[str]:
     ]
 
 
-def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: str) -> None:
+def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: Controls) -> None:
     specs = [_cell_spec(cell, seed, target) for target in cell.targets]
     plan.add(specs)
     if cell.built.rate_here() == "none" or cell.method == "random" or controls == "none":
@@ -149,7 +155,7 @@ def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: 
     for method, role in roles:
         followers = []
         for spec in specs:
-            control = _spec(registry, method, cell.base, seed)
+            control = _spec(registry, method, cell.setting, seed)
             target = None if method == "dense" else spec.target
             ids = {"rates_of": spec.id} if role == "rates_of" else {"budget_of": spec.id}
             followers.append(dataclasses.replace(control, target=target, **ids))  # type: ignore[arg-type]
@@ -157,19 +163,15 @@ def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: 
 
 
 def _cell_spec(cell: _Cell, seed: int, target: float | None) -> TrialSpec:
-    return TrialSpec(
-        method=cell.method,
-        method_version=cell.built.version,
-        options=cell.options,
-        seed=seed,
-        target=target,
-        **cell.base,
-    )
+    return dataclasses.replace(
+        cell.setting, method=cell.method, method_version=cell.built.version, options=cell.options,
+        seed=seed, target=target,
+    )  # fmt: skip
 
 
-def _spec(registry: Registry, method: str, base: dict[str, Any], seed: int) -> TrialSpec:
+def _spec(registry: Registry, method: str, setting: TrialSpec, seed: int) -> TrialSpec:
     version = registry.method(method).version
-    return TrialSpec(method=method, method_version=version, seed=seed, **base)
+    return dataclasses.replace(setting, method=method, method_version=version, seed=seed)
 
 
 def _runnable(registry: Registry, request: Request) -> list[str]:
@@ -191,7 +193,7 @@ def _refuse_stray_options(request: Request, methods: list[str]) -> None:
             raise UnknownName("owner of options", owner, [*methods, "recipe"])
 
 
-def _recipe(registry: Registry, model: str, dataset: str, request: Request) -> dict[str, Any]:
+def _recipe(registry: Registry, model: str, dataset: str, request: Request) -> JsonObject:
     """Return the network's recipe at this budget's length, with the data set's augmentation."""
     budget: Budget = request.budget
     base = about(registry.model(model)).recipe.for_budget(budget)
@@ -208,15 +210,31 @@ def _recipe(registry: Registry, model: str, dataset: str, request: Request) -> d
 
 
 class _Checker:
-    """Refuses combinations that cannot work, before anything is started."""
+    """Refuses combinations that cannot work, before anything is started.
+
+    Attributes:
+        faults: what went wrong while a network was looked at, by the network and data set.
+    """
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
+        self.faults: dict[tuple[str, str], str] = {}
         self._layouts: dict[tuple[str, str, Coupling], Layout] = {}
 
-    def check(self, name: str, method: Method, base: dict[str, Any]) -> None:
-        model, dataset = base["model"], base["dataset"]
-        on, why_not = self._fixture(model, dataset, base["coupling"], base["recipe"])
+    def check(self, name: str, method: Method, setting: TrialSpec) -> None:
+        model, dataset = setting.model, setting.dataset
+        if (model, dataset) in self.faults:
+            return
+        try:
+            on, why_not = self._fixture(setting)
+        except BenchError:
+            raise
+        except Exception as error:  # a fault of ours ends this network's trials, not all of them
+            self.faults[model, dataset] = (
+                f"{model} on {dataset} could not be checked, and its trials will fail: "
+                f"{in_words(error)}"
+            )
+            return
         reason = method.impossible(on)
         if reason:
             more = f": {why_not}" if why_not and not on.has_sites else ""
@@ -233,29 +251,23 @@ class _Checker:
             check_file(Path(request.weights), network, layout, model)
         return identity
 
-    def _fixture(
-        self, model: str, dataset: str, coupling: Coupling, recipe: dict[str, Any]
-    ) -> tuple[Fixture, str]:
-        key = (model, dataset, coupling)
-        source = self.registry.dataset(dataset)
+    def _fixture(self, setting: TrialSpec) -> tuple[Fixture, str]:
+        key = (setting.model, setting.dataset, setting.coupling)
+        source = self.registry.dataset(setting.dataset)
         if key not in self._layouts:
-            self._layouts[key] = build(self.registry, model, source, 0, coupling)[1]
+            self._layouts[key] = build(self.registry, setting.model, source, 0, setting.coupling)[1]
         layout = self._layouts[key]
         layers = layout.own_layers
         fixture = Fixture(
             source.classes, source.task.name, any(not s.is_input for s in layout.sites),
-            recipe_of(Recipe(), recipe), tuple(la.name for la in layers),
+            recipe_of(Recipe(), setting.recipe), tuple(la.name for la in layers),
             tuple(la.name for la in layers if not la.is_convolution),
         )  # fmt: skip
         return fixture, layout.why_no_sites
 
 
-def _distinct(bases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    distinct: list[dict[str, Any]] = []
-    for base in bases:
-        if base not in distinct:
-            distinct.append(base)
-    return distinct
+def _distinct(settings: list[TrialSpec]) -> list[TrialSpec]:
+    return list({setting.id: setting for setting in settings}.values())
 
 
 def _list(names: str | list[str]) -> list[str]:

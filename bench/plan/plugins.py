@@ -127,9 +127,10 @@ def _models(path: Path, tree: ast.Module) -> list[Entry]:
 
 
 def _datasets(path: Path, tree: ast.Module) -> list[Entry]:
-    """Read data sets: every class with a literal `name` is one."""
+    """Read data sets: every class with a literal `name` is one, but for tasks, which have names too."""
     entries = []
-    for node in (n for n in tree.body if isinstance(n, ast.ClassDef)):
+    tasks = _tasks(tree)
+    for node in (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name not in tasks):
         for line in node.body:
             targets = line.targets if isinstance(line, ast.Assign) else []
             named = [t for t in targets if isinstance(t, ast.Name) and t.id == "name"]
@@ -137,6 +138,18 @@ def _datasets(path: Path, tree: ast.Module) -> list[Entry]:
                 name = str(line.value.value)
                 entries.append(Entry("datasets", name, _first_line(node), path, node.name))
     return entries
+
+
+def _tasks(tree: ast.Module) -> set[str]:
+    """Return the names of `Task`, as the file imports it, and of the classes that derive from it."""
+    imports = (n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom))
+    names = {a.asname or a.name for each in imports for a in each.names if a.name == "Task"}
+    for node in (n for n in tree.body if isinstance(n, ast.ClassDef)):
+        if any(
+            ast.unparse(base) in names or ast.unparse(base).endswith(".Task") for base in node.bases
+        ):
+            names.add(node.name)
+    return names
 
 
 _READERS: dict[Kind, Callable[[Path, ast.Module], list[Entry]]] = {

@@ -6,13 +6,14 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bench.errors import UnknownName, UsageError
+from bench.errors import BenchError, UnknownName, UsageError
 from bench.plan.plugins import KINDS, Entry, Kind, function_in_file, in_file, installed, shipped
 
 if TYPE_CHECKING:
@@ -125,12 +126,28 @@ class Registry:
 
     def dataset(self, name: str) -> "Dataset":
         from bench.data.dataset import Dataset
+        from bench.data.tasks import Task
 
         module, entry = self._load("datasets", name)
         found = _checked(getattr(module, entry.attribute, None), Dataset, entry)  # type: ignore[type-abstract]
-        if name.startswith("imagefolder:"):
-            return found(entry.path)  # type: ignore[call-arg]
-        return found()
+        dataset = found(entry.path) if name.startswith("imagefolder:") else found()  # type: ignore[call-arg]
+        if not isinstance(dataset.task, Task):
+            raise UsageError(
+                f"{entry.path}: the task of {name} is {dataset.task!r}, but must be an object of a "
+                "subclass of Task, such as task = MyTask()"
+            )
+        return dataset
+
+    def import_own(self) -> None:
+        """Import what is not shipped and may define tasks: the user's files, and data sets of packages.
+
+        Records name their tasks, but not where these are defined.
+        """
+        for entry in self.entries("datasets").values():
+            if not entry.is_shipped:
+                # A package that is broken here is none of the records' business, a file named is.
+                with suppress(UsageError) if entry.module else nullcontext():
+                    _import(entry)
 
     def source_of(self, kind: Kind, name: str) -> str:
         """Return the hash of the code behind a name, as it was imported."""
@@ -179,6 +196,8 @@ def _import(entry: Entry) -> ModuleType:
         if entry.module:
             return importlib.import_module(entry.module)
         return _import_file(entry.path)
+    except BenchError:
+        raise
     except Exception as error:  # a plug-in may do anything while it is imported
         where = f"{entry.path} cannot be imported"
         raise UsageError(f"{where}: {type(error).__name__}: {error}") from error

@@ -4,19 +4,14 @@ import math
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench.choices import Budget, Controls, Coupling
 from bench.errors import UnknownName, UsageError
 
-Budget = Literal["smoke", "quick", "full"]
-Coupling = Literal["tied", "branch", "intersection", "internal"]
-Controls = Literal["none", "default", "cost", "all"]
 DEFAULT_DATASET = "mnist-5k"
-# By the task of the data set.
-DEFAULT_MODELS = {"classification": "lenet-300-100", "regression": "dropneuron-regression",
-                  "autoencoder": "dropneuron-autoencoder"}  # fmt: skip
 MAX_SEED, MAX_SEEDS = 2**31 - 1, 100_000
 Names = str | list[str]
 

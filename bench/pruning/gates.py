@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from bench.graph.channels import alive
-from bench.graph.count import by_group
 from bench.graph.structure import Layout
 from bench.pruning.hard_mask import moments, parameter_masks
 from bench.pruning.masks import Masks
@@ -115,6 +114,6 @@ class Frozen:
             if columns is None:
                 continue
             name = f"{layer.name}.weight"
-            mask = by_group(layer, columns)
+            mask = layer.seen_by_outputs(columns)
             mask = mask.view(*mask.shape, *[1] * (len(layer.weight_shape) - 2))
             self._alive[name] = self._alive[name] & mask if name in self._alive else mask

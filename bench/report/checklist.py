@@ -10,6 +10,10 @@ from typing import Literal
 
 import pandas as pd
 
+from bench.data.tasks import TASKS, Task
+from bench.report.statistics import headlines
+from bench.store.records import OLDEST_TASK
+
 Verdict = Literal["PASS", "FAIL", "N-A"]
 MIN_PAIRS, MIN_POINTS, MIN_SEEDS, SEEDS_TO_CLAIM = 3, 5, 3, 6
 # Data sets of this size, with what follows a dash in their names: mnist-5k, fashion-autoencoder.
@@ -31,6 +35,8 @@ def checklist(runs: pd.DataFrame) -> list[Item]:
     Args:
         runs: one row per finished trial, as `bench.report.load.load` gives it.
     """
+    if "task" not in runs:
+        runs = runs.assign(task=OLDEST_TASK)
     return [Item(question, *check(runs)) for question, check in _CHECKS.items()]
 
 
@@ -54,11 +60,9 @@ def _methods(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[(runs["role"] == "method") & (runs["method"] != "dense")]
 
 
-def _of_task(runs: pd.DataFrame, *tasks: str) -> pd.DataFrame:
-    """Return the rows of some tasks; without the column all is classification."""
-    if "task" not in runs:
-        return runs if "classification" in tasks else runs.iloc[:0]
-    return runs[runs["task"].isin(tasks)]
+def _of_tasks(runs: pd.DataFrame, wanted: Callable[[Task], bool]) -> pd.DataFrame:
+    """Return the rows of some tasks."""
+    return runs[runs["task"].isin([name for name, task in TASKS.items() if wanted(task)])]
 
 
 def _not_smoke(runs: pd.DataFrame) -> Found:
@@ -81,7 +85,7 @@ def _pairs(runs: pd.DataFrame) -> Found:
 
 
 def _modern(runs: pd.DataFrame) -> Found:
-    datasets = set(_of_task(runs, "classification", "autoencoder")["dataset"])
+    datasets = set(_of_tasks(runs, lambda task: task.items == "images")["dataset"])
     if not datasets:
         return "N-A", "no images among the data sets"
     large = sorted(name for name in datasets if name.partition("-")[0] not in SMALL_IMAGES)
@@ -124,17 +128,18 @@ def _points(runs: pd.DataFrame) -> Found:
 
 def _collapse(runs: pd.DataFrame) -> Found:
     """Check that rates go up to where accuracy breaks down: somewhere 5 points are lost."""
-    runs = _of_task(runs, "classification")
+    runs = _of_tasks(runs, lambda task: task.headline.is_percent)
     if runs.empty:
-        return "N-A", "no classification"
+        return "N-A", "no task whose result is a share of the test images"
+    runs = runs.assign(share=headlines(runs))
     methods = _methods(runs).dropna(subset=["target"])
     if methods.empty:
         return "N-A", "no method with targets"
     dense = runs[(runs["method"] == "dense") & (runs["role"] == "method")]
-    best = {str(k): top1.mean() for k, top1 in dense.groupby(["model", "dataset"])["top1"]}
+    best = {str(k): share.mean() for k, share in dense.groupby(["model", "dataset"])["share"]}
     short = []
     for (model, dataset), rows in methods.groupby(["model", "dataset"]):
-        lowest = rows.groupby(["label", "target"])["top1"].mean().min()
+        lowest = rows.groupby(["label", "target"])["share"].mean().min()
         if best.get(str((model, dataset)), 100.0) - lowest < 5:
             short.append(f"{model} on {dataset}")
     return _of(not short, f"no drop of 5 points yet: {', '.join(short)}" if short else "reached")
@@ -159,7 +164,8 @@ def _columns(*names: str) -> Callable[[pd.DataFrame], Found]:
 
 
 def _accuracy(runs: pd.DataFrame) -> Found:
-    runs = _of_task(runs, "classification")
+    columns = {"top1", "top5"}
+    runs = _of_tasks(runs, lambda task: columns <= set(task.columns))
     return ("N-A", "no classification") if runs.empty else _columns("top1", "top5")(runs)
 
 

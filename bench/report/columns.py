@@ -5,12 +5,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from bench.data.metrics import TASKS, TaskMetrics
+from bench.data.tasks import TASKS, Task
 from bench.store.json_values import Scalar
 from bench.store.records import latency_column
 
-QUALITY = tuple(dict.fromkeys(c for task in TASKS.values() for c in task.columns))
-_VALIDATION = tuple(dict.fromkeys(task.validation for task in TASKS.values()))
 SUPPORT = ("support_true", "support_read", "support_missed", "support_exact")
 
 IDENTITY = (
@@ -19,10 +17,9 @@ IDENTITY = (
     "seed", "budget", "protocol", "protocol_version", "recipe", "coupling", "weights", "threads",
     "device", "unreachable", "note",
 )  # fmt: skip
-METRICS = (
-    *QUALITY, "n_test", *_VALIDATION, "validation_loss",
-    "collapsed", *SUPPORT, "pruning_rate", "pruning_rate_prunable", "compression", "density",
-    "live_units", "units_kept_share",
+_MEASURED = (
+    "validation_loss", "collapsed", *SUPPORT, "pruning_rate", "pruning_rate_prunable", "compression",
+    "density", "live_units", "units_kept_share",
     "units_removed", "kept_output_side", "params_dense", "params_masked", "params_kept",
     "params_effective", "params_compact", "macs_dense", "macs_effective", "macs_compact",
     "compact_max_error", "speedup_theoretical", "epochs_total",
@@ -38,7 +35,6 @@ LATENCY = (
     ),
     latency_column("speedup_measured", 1, sparse=True),
 )
-_LEADING = (*IDENTITY, *METRICS, *FILE, *MACHINE_COST, *LATENCY)
 _TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
          "control_of_label", "dataset", "task", "budget", "protocol", "recipe", "coupling",
          "weights", "device", "note", "live_units"}  # fmt: skip
@@ -73,16 +69,26 @@ def is_kept(name: str, columns: Collection[str]) -> bool:
     return name.startswith(KEPT) and name.endswith(tuple(f"_{column}" for column in columns))
 
 
+def metrics() -> tuple[str, ...]:
+    """Return the columns of what was measured; a user's file may have added a task since the start."""
+    tasks = TASKS.values()
+    quality = dict.fromkeys(c for task in tasks for c in task.columns)
+    validation = dict.fromkeys(task.validation for task in tasks)
+    return (*quality, "n_test", *validation, *_MEASURED)
+
+
 def frame_of(rows: list[dict[str, Scalar]]) -> pd.DataFrame:
     """Put columns into a fixed order, each of one type: whole numbers stay whole where some are missing.
 
     Columns of tasks that no row is about are left out.
     """
     absent = _of_tasks(TASKS) - _of_tasks({str(row["task"]) for row in rows})
-    if not any(FILE[0] in row for row in rows):  # no network was stored as a file
-        absent |= set(FILE)
-    leading = [name for name in _LEADING if name not in absent]
-    others = sorted({k for row in rows for k in row} - set(_LEADING))
+    for some in (FILE, SUPPORT):  # of networks stored as files, and where the true inputs are known
+        if not any(some[0] in row for row in rows):
+            absent |= set(some)
+    known = (*IDENTITY, *metrics(), *FILE, *MACHINE_COST, *LATENCY)
+    leading = [name for name in known if name not in absent]
+    others = sorted({k for row in rows for k in row} - set(known))
     return pd.DataFrame({k: _column(k, [row.get(k) for row in rows]) for k in leading + others})
 
 
@@ -90,21 +96,20 @@ def numbers_of(runs: pd.DataFrame) -> list[str]:
     """Return the columns whose means are worth having."""
     headlines = tuple(task.headline.column for task in TASKS.values())
     kept = [c for c in runs.columns if is_kept(c, headlines)]
-    known = (*METRICS, *FILE, *MACHINE_COST, *LATENCY)
+    known = (*metrics(), *FILE, *MACHINE_COST, *LATENCY)
     counted = ("collapsed", "support_exact", "live_units")
     return [c for c in known if c in runs.columns and c not in counted] + kept
 
 
-def tasks_of(runs: pd.DataFrame) -> list[TaskMetrics]:
+def tasks_of(runs: pd.DataFrame) -> list[Task]:
     """Return the tasks of a report, in the order in which they are known."""
     found = set(runs["task"])
-    return [qualities for name, qualities in TASKS.items() if name in found]
+    return [task for name, task in TASKS.items() if name in found]
 
 
 def _of_tasks(names: Collection[str]) -> set[str]:
     """Return the columns that only some tasks have."""
-    own = {c for name in names for c in (*TASKS[name].columns, TASKS[name].validation)}
-    return own | (set(SUPPORT) if "regression" in names else set())
+    return {c for name in names for c in (*TASKS[name].columns, TASKS[name].validation)}
 
 
 def _column(name: str, values: list[Scalar]) -> "pd.Series[Any]":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from bench.data.metrics import TASKS
+from bench.data.tasks import TASKS, unknown_task
 from bench.errors import UsageError
 from bench.report.attachments import Curve, ExampleFile, curves_of, example_file
 from bench.report.columns import LATENCY, frame_of, kept_column
@@ -52,7 +52,7 @@ class Loaded:
         runs: one row per finished trial; columns in the order of `bench.report.columns`, then
             other metrics and `kept_*` by name.
         curves: of all trials that have any.
-        examples: of the trials of autoencoders, by id.
+        examples: of the trials that kept some, by id.
         unfinished: number of planned trials that have neither finished nor failed.
         warnings: sentences about records that could not be used.
     """
@@ -120,9 +120,7 @@ class _Reader:
                 )
             return
         if record.task_name not in TASKS:
-            self.warnings.append(
-                f"trial {trial.id} has the task {record.task_name!r}, which this version does not know"
-            )
+            self.warnings.append(f"trial {trial.id} has {unknown_task(record.task_name)}")
             return
         self.records[trial.id] = record
         self.specs[trial.id] = record.spec

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.data.metrics import TASKS
+from bench.data.tasks import TASKS
 from bench.errors import UnknownName, UsageError
 from bench.report.attachments import Curve
 from bench.report.columns import difference_column
@@ -86,7 +86,7 @@ def differences(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     Percentages are subtracted. Of errors, whose size means little by itself, the natural logarithm
     of the ratio is taken: half as much and twice as much lie equally far from 0.
     """
-    own = _headline(runs)
+    own = headlines(runs)
     others = runs.assign(headline=own)
     other = _against_random(others) if baseline == "random" else _against(others, baseline)
     is_share = runs["task"].map(lambda task: TASKS[task].headline.is_percent).astype(bool)
@@ -100,12 +100,12 @@ def differences(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     found = found.reindex(runs["group"].unique())
     found["n"] = found["n"].fillna(0).astype(int)
     task = runs.groupby("group", sort=False)["task"].first()
-    headlines = [TASKS[name].headline for name in task]
-    found["unit"] = [POINTS if quality.is_percent else LOG_RATIO for quality in headlines]
+    metrics = [TASKS[name].headline for name in task]
+    found["unit"] = [POINTS if quality.is_percent else LOG_RATIO for quality in metrics]
     found["verdict"] = [
         verdict(n, mean, half, quality.higher_is_better)
         for n, mean, half, quality in zip(
-            found["n"], found["mean"], found["half_width"], headlines, strict=True
+            found["n"], found["mean"], found["half_width"], metrics, strict=True
         )
     ]
     return found[list(COLUMNS)].rename(columns=difference_column)
@@ -121,7 +121,7 @@ def verdict(n: int, mean: float, half: float, higher_is_better: bool = True) -> 
     return "better" if (mean > 0) == higher_is_better else "worse"
 
 
-def _headline(runs: pd.DataFrame) -> "pd.Series[float]":
+def headlines(runs: pd.DataFrame) -> "pd.Series[float]":
     """Return each row's headline metric."""
     values = pd.Series(np.nan, index=runs.index)
     for task in runs["task"].unique():

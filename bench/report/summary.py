@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from bench.data.metrics import TASKS, TaskMetrics
+from bench.data.tasks import TASKS, Task
 from bench.report.columns import (
     Statistic,
     difference_column,
@@ -45,7 +45,7 @@ class Setting:
     groups: pd.DataFrame
 
     @property
-    def task(self) -> TaskMetrics:
+    def task(self) -> Task:
         return TASKS[self.groups["task"].iloc[0]]
 
     @property
@@ -155,7 +155,7 @@ def _support(runs: pd.DataFrame) -> pd.DataFrame:
 
 def errors_of(runs: pd.DataFrame) -> list[str]:
     """Return the columns of the report's tasks that are errors, those of kept states too."""
-    shown = [q for task in tasks_of(runs) for q in (task.headline, *task.others)]
+    shown = [q for task in tasks_of(runs) for q in task.metrics]
     own = dict.fromkeys(q.column for q in shown if not q.is_percent)
     kept = [c for c in runs.columns if is_kept(c, own) and "_validation_" not in c]
     return [*own, *kept]

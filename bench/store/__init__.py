@@ -3,6 +3,6 @@
 Everything that is written appears whole, by an atomic rename. `trial_identity.py` says what makes two
 trials the same, `results.py` reads and seals records, `phase_cache.py` keeps work that is done once.
 
-May import: errors.
+May import: choices, errors.
 Open first: trial_identity.py
 """

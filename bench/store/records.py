@@ -27,7 +27,7 @@ from bench.store.json_values import (
 )
 from bench.store.trial_identity import SCHEMA, SpecFields, TrialSpec, canonical
 
-OLDEST_TASK = "classification"
+OLDEST_TASK = "classification"  # of records from before there were others
 Number: TypeAlias = int | float  # in this order: each stays what it is
 
 
@@ -458,6 +458,9 @@ class ErrorRecord(Record):
 
     error: str = Field(description="one sentence")
     traceback: str = Field(default="", description="where it was raised, for whoever mends it")
+    unexpected: bool = Field(
+        default=False, description="no sentence for the user: a fault of bench or of a plug-in"
+    )
 
 
 class PlannedTrial(Record):

@@ -6,10 +6,11 @@ import inspect
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_type_hints
+from typing import get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from bench.choices import Budget, Coupling
 from bench.store.json_values import AnyJson, Json, JsonObject, RecordError, what_is_wrong
 
 SCHEMA = 1
@@ -41,10 +42,10 @@ class TrialSpec:
     target: int | float | None = None  # 2 and 2.0 are two spellings: neither becomes the other
     options: dict[str, AnyJson] = field(default_factory=dict)
     recipe: dict[str, AnyJson] = field(default_factory=dict)
-    budget: str = "quick"
+    budget: Budget = "quick"
     protocol: str = "common"
     protocol_version: int = 1
-    coupling: Literal["tied", "branch", "intersection", "internal"] = "tied"
+    coupling: Coupling = "tied"
     weights: str | None = None
     threads: int = 1
     rates_of: str | None = None

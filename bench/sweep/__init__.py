@@ -4,6 +4,6 @@
 one trial from its specification to its record. `reload.py` builds a finished network again, for
 `export_network.py` and `latency_pass.py`.
 
-May import: data, errors, graph, measure, plan, store, training.
+May import: choices, data, errors, graph, measure, plan, store, training.
 Open first: execute.py
 """

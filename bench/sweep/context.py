@@ -1,43 +1,42 @@
-"""The context of a process that runs trials: results, plug-ins, machine and data."""
+"""The context of a process that runs trials: results, plug-ins, machine and loaded data."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
-
+from bench.choices import Budget
 from bench.data.batches import Part, Parts
 from bench.data.splits import shrink_for_smoke
-from bench.data.streaming import RESIDENT_BYTES
 from bench.plan.registry import Registry
+from bench.store import source_hash
 from bench.store.results import Results
+from bench.sweep.config import RunConfig
 from bench.sweep.machine import Machine
 
 
-@dataclass
 class SweepContext:
-    """The context of a process that runs trials: results, plug-ins, machine and data."""
+    """What a run's configuration names, opened in one process."""
 
-    results: Results
-    registry: Registry
-    machine: Machine
-    data_root: Path
-    flags: list[str] = field(default_factory=list)
-    checkpoint_seconds: float = 30.0
-    resident_bytes: int = RESIDENT_BYTES
-    weights_file: Path | None = None
-    _parts: dict[tuple[str, str, int | None, int | None], Parts] = field(default_factory=dict)
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.results = Results(config.out)
+        self.registry = Registry(config.plugins)
+        self.machine: Machine = config.machine
+        self._parts: dict[tuple[str, str, int | None, int | None], Parts] = {}
 
-    def parts(self, name: str, budget: str, size: int | None, seed: int) -> Parts:
+    def prepare(self) -> None:
+        """Set the process's threads and numerics, and take the hash of the code as it is now."""
+        self.machine.prepare()
+        source_hash.of_core()  # a file edited during the run must not count as what runs
+
+    def parts(self, name: str, budget: Budget, size: int | None, seed: int) -> Parts:
         """Load a data set once per process; one that is drawn, once for each seed."""
         always = self.registry.dataset(name)
         dataset = always.for_seed(seed)
         key = (name, budget, size, None if dataset is always else seed)
         if key not in self._parts:
-            split = dataset.load(self.data_root)
+            split = dataset.load(self.config.data_dir)
             if budget == "smoke":
                 split = shrink_for_smoke(split)
+            device, limit = self.machine.device, self.config.resident_bytes
             three = (
-                Part.of(
-                    images, dataset, size, self.machine.device, resident_bytes=self.resident_bytes
-                )
+                Part.of(images, dataset, size, device, resident_bytes=limit)
                 for images in (split.train, split.validation, split.test)
             )
             self._parts[key] = Parts(dataset, *three)

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from bench.data.batches import Parts
-from bench.errors import BenchError
+from bench.errors import BenchError, in_words
 from bench.graph.verify import removed
 from bench.measure.record import measured, measured_state, through_files, write_state
 from bench.plan.build_network import input_shape
@@ -70,9 +70,10 @@ def execute(
         try:
             return _run(context, spec, folder.path, notify)
         except Exception as error:
-            is_ours = isinstance(error, BenchError)
-            shown = str(error) if is_ours else f"{type(error).__name__}: {error}"
-            facts = ErrorRecord(error=shown, traceback=traceback.format_exc())
+            facts = ErrorRecord(
+                error=in_words(error), traceback=traceback.format_exc(),
+                unexpected=not isinstance(error, BenchError),
+            )  # fmt: skip
             write_json(folder.path / "error.json", facts.as_json())
             raise
 
@@ -83,7 +84,7 @@ def _run(
     started = time.perf_counter()
     (folder / "error.json").unlink(missing_ok=True)
     write_json(folder / "spec.json", _spec_record(context, spec).as_json())
-    write_json(folder / "env.json", context.machine.record(context.flags).as_json())
+    write_json(folder / "env.json", context.machine.record(list(context.config.command)).as_json())
     method = method_of(context.registry, spec.method, spec.options)
     running, parts = trial_of(context, spec, notify)
     method.prune(running)

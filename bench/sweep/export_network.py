@@ -184,13 +184,6 @@ def _refusing(networks: _Networks, form: str) -> Iterator[None]:
 # -- the facts beside the network, and the check ---------------------------------------------
 
 
-_OUTPUTS = {
-    "classification": "logits (batch, classes)",
-    "regression": "numbers (batch, outputs)",
-    "autoencoder": "the normalised image again, flattened (batch, pixels)",
-}
-
-
 def _write_widths(networks: _Networks, folder: Path) -> None:
     """Say what a user needs to feed the network, and how wide its layers are."""
     modules = dict(networks.smaller.named_modules())
@@ -220,7 +213,7 @@ def _write_widths(networks: _Networks, folder: Path) -> None:
             "resizing": "bilinear, antialiased, after normalisation; nothing where sizes agree",
         },
         "task": data.task.name,
-        "output": _OUTPUTS[data.task.name],
+        "output": data.task.output_words,
         "parameters_before": _parameters(networks.masked),
         "parameters_after": _parameters(networks.smaller),
         "why_whole": networks.why_whole,

@@ -3,12 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable
-from typing import get_args
 
 import torch
 from filelock import FileLock
 from torch import nn
 
+from bench.choices import Effort
 from bench.errors import BenchError
 from bench.measure import latency
 from bench.measure.sparse import with_sparse_linear
@@ -26,7 +26,7 @@ def measure_all(
     results: Results,
     registry: Registry,
     machine: Machine,
-    effort: latency.Effort,
+    effort: Effort,
     ids: list[str],
     tell: Tell,
 ) -> int:
@@ -56,10 +56,6 @@ def measure_all(
     return done
 
 
-def effort_named(name: str) -> latency.Effort:
-    return next(e for e in get_args(latency.Effort) if e == name)
-
-
 def _kept_cost(folder: TrialFolder) -> CostRecord:
     """Return the costs that times are written beside.
 
@@ -72,7 +68,7 @@ def _kept_cost(folder: TrialFolder) -> CostRecord:
         return CostRecord()
 
 
-def _setup(machine: Machine, effort: latency.Effort) -> LatencySetup:
+def _setup(machine: Machine, effort: Effort) -> LatencySetup:
     return LatencySetup(
         effort=effort,
         device=machine.device.type,
@@ -83,13 +79,13 @@ def _setup(machine: Machine, effort: latency.Effort) -> LatencySetup:
     )
 
 
-def _has_times(folder: TrialFolder, machine: Machine, effort: latency.Effort) -> bool:
+def _has_times(folder: TrialFolder, machine: Machine, effort: Effort) -> bool:
     before = folder.cost().latency
     return before is not None and before.setup == _setup(machine, effort)
 
 
 def _times(
-    trial: Rebuilt, machine: Machine, effort: latency.Effort, known: dict[str, LatencyRecord]
+    trial: Rebuilt, machine: Machine, effort: Effort, known: dict[str, LatencyRecord]
 ) -> LatencyRecord:
     smaller = trial.smaller().to(machine.device)
     key = _architecture(trial, smaller)
@@ -108,7 +104,7 @@ def _of_zeros(
     trial: Rebuilt,
     smaller: nn.Module,
     machine: Machine,
-    effort: latency.Effort,
+    effort: Effort,
 ) -> LatencyRecord:
     """Add the gain of zeros inside layers: nothing on dense kernels; on sparse ones, as measured."""
     note = "dense kernels gain nothing from zeros inside a layer"

@@ -4,54 +4,26 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from pathlib import Path
+from graphlib import TopologicalSorter
 from typing import Any
 
-from bench.data.metrics import TASKS
-from bench.data.processes import available_cores, end_with_parent
-from bench.errors import BenchError, TrialFailed, UsageError
+from bench.data.processes import end_with_parent
+from bench.data.tasks import TASKS
+from bench.errors import TrialFailed, in_words
 from bench.plan.expand import Chain, Plan
-from bench.plan.registry import Registry
-from bench.store import source_hash
-from bench.store.results import Results
 from bench.store.trial_identity import TrialSpec
+from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
-from bench.sweep.machine import Machine, device_named
 from bench.sweep.pending import Pending
 from bench.sweep.progress import Detail, Epoch, Event, Failed, Finished, Reporter, Started
 
 Send = Callable[[Event], None]
 Assignment = tuple[TrialSpec, bool]  # and whether its finished record is to be replaced
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """The configuration of a worker process: plain values that can be sent to it."""
-
-    out: Path
-    data_root: Path
-    device: str = "auto"
-    threads: int = 1
-    plugins: tuple[Path, ...] = ()
-    flags: tuple[str, ...] = ()
-    checkpoint_seconds: float = 30.0
-    resident_gb: float = 4.0
-    weights_file: Path | None = None
-
-    def context(self) -> SweepContext:
-        machine = Machine(device_named(self.device), self.threads)
-        machine.prepare()
-        source_hash.of_core()  # now: a file edited during the run must not count as what runs
-        return SweepContext(
-            Results(self.out), Registry(self.plugins), machine, self.data_root,
-            list(self.flags), self.checkpoint_seconds, round(self.resident_gb * 2**30),
-            self.weights_file,
-        )  # fmt: skip
 
 
 @dataclass
@@ -62,16 +34,12 @@ class SweepOutcome:
     failed: list[str] = field(default_factory=list)
 
 
-def sweep(
-    plan: Plan, pending: Pending, config: WorkerConfig, jobs: int, reporter: Reporter
-) -> SweepOutcome:
-    """Run what is left.
+def sweep(plan: Plan, pending: Pending, config: RunConfig, reporter: Reporter) -> SweepOutcome:
+    """Run what is left; with one worker, in this process.
 
     Args:
         plan: all trials by id.
         pending: the chains to run; `after` refers to their places in its list.
-        config: for each worker.
-        jobs: number of worker processes; 1 runs in this process.
         reporter: is told of every event.
     """
     outcome = SweepOutcome(finished=list(pending.finished), failed=list(pending.failed))
@@ -83,17 +51,19 @@ def sweep(
 
     reporter.begin(pending.trials, len(pending.finished), len(pending.failed))
     try:
-        if jobs == 1:
+        workers = config.workers(len(plan.chains))
+        if workers == 1:
             _run_here(plan, pending, config, hear)
         else:
-            _run_in_workers(plan, pending, config, jobs, hear)
+            _run_in_workers(plan, pending, config, workers, hear)
     finally:
         reporter.end()
     return outcome
 
 
-def _run_here(plan: Plan, pending: Pending, config: WorkerConfig, hear: Send) -> None:
-    context = config.context()
+def _run_here(plan: Plan, pending: Pending, config: RunConfig, hear: Send) -> None:
+    context = SweepContext(config)
+    context.prepare()
     for chain in pending.chains:
         _run_chain(context, _assignments(plan, pending, chain), 1, hear)
 
@@ -127,8 +97,7 @@ def _run_chain(context: SweepContext, chain: list[Assignment], worker: int, send
         try:
             record = execute(context, spec, send_event.epoch, replace)
         except Exception as error:
-            shown = str(error) if isinstance(error, BenchError) else repr(error)
-            send_event(Failed(shown, time.perf_counter() - started))
+            send_event(Failed(in_words(error), time.perf_counter() - started))
         else:
             metrics, task = record.metrics, record.task_name
             quality = metrics.number(TASKS[task].headline.column)
@@ -140,17 +109,17 @@ def _run_chain(context: SweepContext, chain: list[Assignment], worker: int, send
 
 
 def _run_in_workers(
-    plan: Plan, pending: Pending, config: WorkerConfig, jobs: int, hear: Send
+    plan: Plan, pending: Pending, config: RunConfig, workers: int, hear: Send
 ) -> None:
     processes = multiprocessing.get_context("spawn")
     events = processes.Queue()
     numbers = processes.Queue()
-    for number in range(1, jobs + 1):
+    for number in range(1, workers + 1):
         numbers.put(number)
     listener = threading.Thread(target=_listen, args=(events, hear), daemon=True)
     listener.start()
     pool = ProcessPoolExecutor(
-        jobs, mp_context=processes, initializer=_set_up, initargs=(config, events, numbers)
+        workers, mp_context=processes, initializer=_set_up, initargs=(config, events, numbers)
     )
     try:
         _feed(pool, plan, pending)
@@ -172,26 +141,20 @@ def _run_in_workers(
 
 def _feed(pool: ProcessPoolExecutor, plan: Plan, pending: Pending) -> None:
     """Hand out chains in order, each as soon as the chains it follows are done."""
-    waiting = list(range(len(pending.chains)))
+    order = TopologicalSorter({i: chain.after for i, chain in enumerate(pending.chains)})
+    order.prepare()
     running: dict[Future[None], int] = {}
-    done: set[int] = set()
-    while waiting or running:
-        for index in _ready(pending, waiting, done):
-            waiting.remove(index)
+    while order.is_active():
+        for index in sorted(order.get_ready()):
             chain = _assignments(plan, pending, pending.chains[index])
             if chain:
                 running[pool.submit(_work, chain)] = index
             else:
-                done.add(index)
-        if running:
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-                done.add(running.pop(future))
-
-
-def _ready(pending: Pending, waiting: list[int], done: set[int]) -> Iterator[int]:
-    return (i for i in list(waiting) if done.issuperset(pending.chains[i].after))
+                order.done(index)
+        finished = wait(running, return_when=FIRST_COMPLETED).done if running else ()
+        for future in finished:
+            future.result()
+            order.done(running.pop(future))
 
 
 def _listen(events: Any, hear: Send) -> None:
@@ -209,29 +172,16 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _set_up(config: WorkerConfig, events: Any, numbers: Any) -> None:
+def _set_up(config: RunConfig, events: Any, numbers: Any) -> None:
     """Make this process a worker: it ignores Ctrl-C and dies with the process that started it."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    _worker = _Worker(config.context(), numbers.get(), events)
+    context = SweepContext(config)
+    context.prepare()
+    _worker = _Worker(context, numbers.get(), events)
 
 
 def _work(chain: list[Assignment]) -> None:
     assert _worker is not None
     _run_chain(_worker.context, chain, _worker.number, _worker.events.put)
-
-
-def jobs_of(given: str, chains: int, threads: int, device: str) -> int:
-    """Return how many workers to start for `auto` or a number.
-
-    Raises:
-        UsageError: not a number above 0.
-    """
-    if given == "auto":
-        wanted = 1 if device_named(device).type == "cuda" else max(1, available_cores() // threads)
-    elif given.isdecimal() and int(given) > 0:
-        wanted = int(given)
-    else:
-        raise UsageError(f"--jobs {given!r} is neither auto nor a number from 1 up")
-    return max(1, min(wanted, chains))

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench.data.metrics import TASKS, TaskMetric
+from bench.data.tasks import TASKS, TaskMetric
 from bench.store.json_values import JsonObject
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bench.data.dataset import Dataset
 from bench.data.images import Shape
-from bench.errors import UsageError
+from bench.errors import TrialFailed, UsageError
 from bench.graph.cut import compact
 from bench.graph.structure import Layout
 from bench.plan.build_network import build, input_shape
@@ -49,7 +49,8 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
     """Build a trial's network from its specification, stored weights and masks.
 
     Raises:
-        UsageError: the trial is not finished, or its files are not those it was recorded with.
+        UsageError: the trial is not finished, its files are not those it was recorded with, or its
+            weights are not those of the network as it is built today.
     """
     if folder.status() != "finished":
         raise UsageError(f"trial {folder.id} is {folder.status()}: run it to its end first")
@@ -63,9 +64,24 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
     spec = record.spec
     dataset = registry.dataset(spec.dataset).for_seed(spec.seed)
     network, layout = build(registry, spec.model, dataset, spec.seed, spec.coupling)
-    load_model(network, load_file(weights))
+    _load(network, load_file(weights), folder.id)
     shape = input_shape(registry, spec.model, dataset)
     return Rebuilt(
         spec, network.eval(), layout, load_file(masks), dataset, shape,
         record.metrics.not_compacted,
     )  # fmt: skip
+
+
+def _load(network: nn.Module, weights: dict[str, Tensor], trial_id: str) -> None:
+    """Give a network its stored weights.
+
+    Raises:
+        UsageError: their names or shapes are not its own.
+    """
+    try:
+        load_model(network, weights)
+    except TrialFailed as error:
+        raise UsageError(
+            f"the weights of trial {trial_id} do not fit its model, whose code must have changed "
+            f"since: {error}"
+        ) from error

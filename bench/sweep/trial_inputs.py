@@ -51,6 +51,7 @@ def _inputs(
         "train": parts.train.digest,
         "validation": parts.validation.digest,
         "core": source_hash.of_core(),
+        "task": source_hash.of_class(type(parts.dataset.task)),  # it may stand in a user's own file
         # The forward pass is code: two networks may share every tensor.
         "model": [spec.model, context.registry.source_of("models", spec.model)],
     }
@@ -62,7 +63,7 @@ def _inputs(
         validation=parts.validation,
         store=PhaseStore(context.results.folder / "phases"),
         environment=environment,
-        checkpoint_seconds=context.checkpoint_seconds,
+        checkpoint_seconds=context.config.checkpoint_seconds,
         reference=_reference(context, spec),
         weights=weights,
         notify=notify,
@@ -75,7 +76,7 @@ def _weights(
     """Return the weights that the trial's network starts from, if they were given."""
     if spec.weights is None:
         return None
-    file = context.weights_file if pretrained.is_of_a_file(spec.weights) else None
+    file = context.config.weights_file if pretrained.is_of_a_file(spec.weights) else None
     if file is None and pretrained.is_of_a_file(spec.weights):
         raise TrialFailed(f"its weights ({spec.weights}) are not given; add --weights FILE")
     published = about(context.registry.model(spec.model)).weights

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from bench.data.augment import Augment
 from bench.data.batches import Part
-from bench.data.tasks import CLASSIFICATION
 from bench.errors import TrialFailed
 from bench.graph.structure import Layout
 from bench.pruning.gates import Frozen, Gates
@@ -39,7 +38,7 @@ class Training:
     ) -> None:
         self.arguments, self.model, self.layout, self.masks = arguments, model, layout, masks
         self.part = part.in_memory_format(layout.has_convolutions)
-        self.counts_hits = part.task == CLASSIFICATION
+        self.counts_hits = part.task.picks_class
         self.augment = Augment.parse(arguments.recipe.augment)
         self.callback, self.trial = callback, trial
         self.gates = Gates(model, layout)

@@ -5,11 +5,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.choices import Budget
 from bench.data.augment import Augment
 
 Optimizer = Literal["sgd", "adam", "adadelta"]
 Schedule = Literal["constant", "step", "cosine"]
-Budget = Literal["smoke", "quick", "full"]
 
 PROTOCOL_VERSION = 1
 SMOKE_EPOCHS = 2

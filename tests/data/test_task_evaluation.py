@@ -20,8 +20,10 @@ from bench.cli.main import main
 from bench.data.batches import Part
 from bench.data.dataset import Dataset
 from bench.data.images import Images
-from bench.data.metrics import TASKS
-from bench.data.tasks import AUTOENCODER, CLASSIFICATION, REGRESSION
+from bench.data.tasks import TASKS
+from bench.data.tasks.autoencoder import AUTOENCODER
+from bench.data.tasks.classification import CLASSIFICATION
+from bench.data.tasks.regression import REGRESSION
 from bench.datasets.embedded import Mnist5kPixels
 from bench.datasets.sparse_regression import SparseRegression
 from bench.graph.trace import layout_of

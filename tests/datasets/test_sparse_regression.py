@@ -13,7 +13,8 @@ from bench.data.batches import Part
 from bench.data.dataset import Dataset, check_images
 from bench.data.images import Images
 from bench.data.splits import shrink_for_smoke
-from bench.data.tasks import AUTOENCODER, REGRESSION
+from bench.data.tasks.autoencoder import AUTOENCODER
+from bench.data.tasks.regression import REGRESSION
 from bench.datasets.embedded import Mnist5k, Mnist5kPixels
 from bench.datasets.mnist import FashionPixels, MnistPixels
 from bench.datasets.sparse_regression import NoisyRegression, SparseRegression

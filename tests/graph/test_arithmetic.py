@@ -8,7 +8,8 @@ import torch
 from removal_checks import both, drawn, error, lively, masked_copy, silenced_copy
 from torch import Tensor, nn
 
-from bench.graph.cut import CannotCut, compact
+from bench.graph.cut import compact
+from bench.graph.rewriting import CannotCut
 from bench.graph.trace import layout_of
 
 EXACT = 1e-12

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench.choices import Coupling
 from bench.graph.count import count, count_effective
-from bench.graph.structure import Coupling, Layout
+from bench.graph.structure import Layout
 from bench.graph.trace import activations, layout_of
 from bench.pruning.hard_mask import apply_hard, zero
 from bench.pruning.masks import Masks

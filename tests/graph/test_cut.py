@@ -25,9 +25,11 @@ from removal_checks import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.choices import Coupling
 from bench.graph.count import count, count_effective
-from bench.graph.cut import CannotCut, compact
-from bench.graph.structure import Coupling, Layout
+from bench.graph.cut import compact
+from bench.graph.rewriting import CannotCut
+from bench.graph.structure import Layout
 from bench.graph.trace import layout_of
 from bench.models.resnet import resnet_18
 from bench.models.vgg import vgg_16_bn

@@ -20,8 +20,9 @@ from branching_networks import (
 )
 from torch import Tensor, nn
 
+from bench.choices import Coupling
 from bench.graph.count import count, count_effective
-from bench.graph.structure import Coupling, Layout
+from bench.graph.structure import Layout
 from bench.graph.trace import activations, layout_of
 from bench.pruning.gates import Gates
 from bench.pruning.hard_mask import apply_hard

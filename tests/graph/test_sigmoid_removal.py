@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.graph.count import count_effective, live_units
-from bench.graph.cut import CannotCut, compact
+from bench.graph.cut import compact
+from bench.graph.rewriting import CannotCut
 from bench.graph.structure import Layout
 from bench.graph.trace import layout_of
 from bench.measure.sizes import live, sizes

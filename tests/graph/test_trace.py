@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.graph.channels import Flow, layers_of, of_layer, repeated
-from bench.graph.structure import Layer, Layout
+from bench.graph.layers import Layer
+from bench.graph.structure import Layout
 from bench.graph.trace import activations, layout_of
 
 Flat = Callable[[Tensor], Tensor]

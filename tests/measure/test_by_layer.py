@@ -5,8 +5,9 @@ import torch
 from small_networks import Residual, lenet
 from torch import nn
 
+from bench.choices import Coupling
 from bench.graph.count import count_effective
-from bench.graph.structure import Coupling, Layout
+from bench.graph.structure import Layout
 from bench.graph.trace import layout_of
 from bench.measure.by_layer import per_layer
 from bench.measure.sizes import sizes

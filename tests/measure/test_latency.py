@@ -85,7 +85,8 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished smoke run of one small network, not yet timed."""
     from bench.plan.expand import make_plan
     from bench.plan.request import requests
-    from bench.sweep.local_workers import WorkerConfig, sweep
+    from bench.sweep.config import RunConfig
+    from bench.sweep.local_workers import sweep
     from bench.sweep.pending import find_pending
     from bench.sweep.progress import reporter
 
@@ -97,7 +98,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results.create()
     results.add_to_plan(plan.trials)
     todo = find_pending(plan, results, Registry(), False, False)
-    sweep(plan, todo, WorkerConfig(out, out), 1, reporter("off", False))
+    sweep(plan, todo, RunConfig(out=out, data_dir=out, jobs=1), reporter("off", False))
     return out
 
 

@@ -20,9 +20,9 @@ from bench.plan.registry import Registry
 from bench.plan.request import requests
 from bench.store.records import ResultRecord
 from bench.store.results import Results
+from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
-from bench.sweep.machine import Machine
 from bench.training.evaluation import evaluate
 
 # -- the penalty in a training ---------------------------------------------------------------------
@@ -313,9 +313,8 @@ def test_the_groups_serve_in_a_loop_of_ones_own() -> None:
 
 def recovered(folder: Path, seeds: str, *options: str) -> list[ResultRecord]:
     """Records of full-batch proximal trainings on several draws."""
-    results = Results(folder)
-    results.create()
-    context = SweepContext(results, Registry(), Machine(torch.device("cpu")), folder)
+    Results(folder).create()
+    context = SweepContext(RunConfig(out=folder, data_dir=folder, device="cpu"))
     flags = {"methods": "dropneuron", "models": "dropneuron-regression", "controls": "none",
              "datasets": "sparse-regression", "seeds": seeds}  # fmt: skip
     recipe = {"optimizer": "sgd", "momentum": 0.0, "nesterov": False, "lr": 1e-4, "epochs": 4000,

@@ -15,8 +15,8 @@ from tiers import slow
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.choices import Coupling
 from bench.errors import UsageError
-from bench.graph.structure import Coupling
 from bench.graph.trace import layout_of
 from bench.pruning.hard_mask import zero
 from bench.store.trial_identity import TrialSpec

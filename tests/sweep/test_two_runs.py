@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from child_processes import wait_for_event
 from small_networks import MakeTrial, small_mlp
 from tiers import slow
@@ -20,9 +19,9 @@ from bench.plan.expand import make_plan
 from bench.plan.registry import Registry
 from bench.plan.request import requests
 from bench.store.results import Results
+from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
-from bench.sweep.machine import Machine
 from bench.sweep.pending import find_pending
 from bench.training.contract import Reference
 from bench.training.trial import outcome_of
@@ -41,9 +40,8 @@ def nothing(done: int, of: int) -> None:
 
 
 def context_of(folder: Path) -> SweepContext:
-    results = Results(folder)
-    results.create()
-    return SweepContext(results, Registry(), Machine(torch.device("cpu")), folder)
+    Results(folder).create()
+    return SweepContext(RunConfig(out=folder, data_dir=folder, device="cpu"))
 
 
 def test_a_trial_that_another_run_has_finished_is_taken_as_it_is(tmp_path: Path) -> None:

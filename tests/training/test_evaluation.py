@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bench.data.batches import Part
 from bench.data.images import Images
-from bench.data.tasks import CLASSIFICATION
+from bench.data.tasks.classification import CLASSIFICATION
 from bench.training.evaluation import evaluate, outputs_of
 
 CPU = torch.device("cpu")

@@ -15,9 +15,9 @@ from bench.plan.registry import Registry
 from bench.plan.request import requests
 from bench.pruning.hard_mask import zero
 from bench.store.results import Results
+from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
-from bench.sweep.machine import Machine
 from bench.training.batchnorm import estimate
 from bench.training.evaluation import outputs_of
 
@@ -117,9 +117,9 @@ def test_a_masked_state_kept_from_a_gated_training_is_measured_under_its_masks(
     flags = {"methods": "keeper", "models": "fc-20-20", "seeds": "0", "budget": "smoke",
              "controls": "none"}  # fmt: skip
     (spec,) = make_plan(registry, requests(None, flags, [])).trials.values()
-    results = Results(tmp_path / "results")
-    results.create()
-    context = SweepContext(results, registry, Machine(torch.device("cpu")), tmp_path)
+    out = tmp_path / "results"
+    Results(out).create()
+    context = SweepContext(RunConfig(out=out, data_dir=tmp_path, device="cpu", plugins=(plugin,)))
     record = execute(context, spec, lambda done, of: None)
     kept, final = record.kept["gated"].as_json(), record.metrics.as_json()
     assert kept["units"]["fc1"]["kept"] == 10

@@ -24,6 +24,7 @@ from bench.plan.expand import Plan, make_plan
 from bench.plan.registry import Registry
 from bench.plan.request import Request
 from bench.store.trial_identity import TrialSpec
+from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 from bench.sweep.trial_inputs import _weights
 from bench.training.contract import Reference, Trial
@@ -535,8 +536,7 @@ def test_published_weights_are_loaded_beside_a_file_of_another_block(
     cached(hub, "squeezenet1_1", state)
     network = Registry().model("torchvision:squeezenet1_1")(1000, (3, 64, 64))
     spec = TrialSpec("dense", 1, "torchvision:squeezenet1_1", "x", 0, weights="IMAGENET1K_V1")
-    context = SweepContext(None, Registry(), None, tmp_path,  # type: ignore[arg-type]
-                  weights_file=file_for_small_net(tmp_path))  # fmt: skip
+    context = SweepContext(RunConfig(out=tmp_path, weights_file=file_for_small_net(tmp_path)))
     found = _weights(context, spec, network, layout_of(network, torch.zeros(1, 3, 64, 64)))
     assert found is not None
     assert found.fresh == ()
@@ -545,6 +545,6 @@ def test_published_weights_are_loaded_beside_a_file_of_another_block(
 def test_a_trial_whose_file_is_not_given_again_says_so(tmp_path: Path) -> None:
     model = small_conv()
     spec = TrialSpec("dense", 1, "small", "x", 0, weights="sha256:0123456789abcdef")
-    context = SweepContext(None, Registry(), None, tmp_path)  # type: ignore[arg-type]
+    context = SweepContext(RunConfig(out=tmp_path))
     with pytest.raises(TrialFailed, match="--weights FILE"):
         _weights(context, spec, model, layout_of(model, EXAMPLE))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.data.metrics import TaskMetric
+from bench.data.tasks import TaskMetric
 from bench.report.statistics import Middle
 from bench.report.tables.numbers import error_text
 

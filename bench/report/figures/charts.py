@@ -18,7 +18,7 @@ from bench.report.figures.axes import (
 )
 from bench.report.figures.palette import Palette, SeriesStyle
 from bench.report.summary import Setting, SummaryRow, records_of
-from bench.report.tables.numbers import BY_MEDIAN, headline_of, mean_of, middle_of, quality_text
+from bench.report.tables.numbers import headline_of, mean_of, middle_of, quality_text
 from bench.report.tables.rows import target_text
 
 ChartKind = Literal["rate", "cost"]
@@ -112,16 +112,15 @@ def _chart(
     what = {"rate": "pruning rate", "cost": "cost"}[kind]
     quality = setting.task.headline
     subject = "Accuracy" if quality.is_percent else quality.title
-    by_median = records[0]["task"] in BY_MEDIAN
     return Chart(
         name=f"{setting.name}_{kind}",
         title=f"{subject[0].upper()}{subject[1:]} against {what}: {setting.title}",
         is_smoke=setting.is_smoke,
         x=x,
-        y=quality_axis(quality, [p.y for p in points], may_cut=not by_median),
+        y=quality_axis(quality, [p.y for p in points], may_cut=not quality.by_median),
         series=tuple(_set_apart(series, x.high - x.low)),
         dense=base,
-        caption=_SPREAD[by_median]
+        caption=_SPREAD[quality.by_median]
         + (_CONTROLS if any(s.is_control for s in series) else "")
         + (" Unjoined: the rate is the method's own." if own_rate else ""),
     )

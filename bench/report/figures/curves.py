@@ -7,7 +7,7 @@ from statistics import median
 
 import pandas as pd
 
-from bench.data.metrics import TaskMetrics
+from bench.data.tasks import Task
 from bench.report.attachments import Curve
 from bench.report.figures.axes import (
     Axis,
@@ -23,7 +23,6 @@ from bench.report.figures.palette import Palette, SeriesStyle
 from bench.report.figures.scales import scale_of, value_text, words_of
 from bench.report.statistics import Middle, middles_of
 from bench.report.summary import Setting, SummaryRow, records_of, slug
-from bench.report.tables.numbers import BY_MEDIAN
 
 MOST_MARKS = 3  # of one line, beyond which only their median is drawn
 _N_VALIDATION = 1000  # a curve does not say how many images it was measured on
@@ -96,12 +95,11 @@ def curve_charts_of(
 
 
 def _chart(setting: Setting, name: str, lines: Sequence[_Line]) -> CurveChart:
-    by_median = setting.groups["task"].iloc[0] in BY_MEDIAN
     scale = scale_of(name, [x for line in lines for c in line.curves for x in c.columns[name]])
     first = setting.task.validation
     columns = {c for line in lines for curve in line.curves for c in curve.columns} - {name}
     panels = tuple(
-        _panel(setting.task, name, column, lines, scale.place, by_median)
+        _panel(setting.task, name, column, lines, scale.place)
         for column in sorted(columns, key=lambda c: (c != first, c))
     )
     marks = tuple(mark for line in lines for mark in _marks(line, name, scale.place))
@@ -114,7 +112,7 @@ def _chart(setting: Setting, name: str, lines: Sequence[_Line]) -> CurveChart:
         x=scale.axis(low, high),
         panels=panels,
         marks=marks,
-        caption=_caption(setting.task, name, lines, by_median),
+        caption=_caption(setting.task, name, lines),
     )
 
 
@@ -173,12 +171,11 @@ def _marks(line: _Line, name: str, place: Place) -> list[Mark]:
 
 
 def _panel(
-    task: TaskMetrics,
+    task: Task,
     name: str,
     column: str,
     lines: Sequence[_Line],
     place_x: Place,
-    by_median: bool,
 ) -> Panel:
     is_headline = column == task.validation
     every = [v for line in lines for c in line.curves for v in c.columns.get(column, ())]
@@ -189,7 +186,7 @@ def _panel(
     )
     series = []
     for line in lines:
-        n, found = middles_of(line.curves, name, column, by_median and is_headline)
+        n, found = middles_of(line.curves, name, column, task.headline.by_median and is_headline)
         points = tuple(
             Point(
                 estimate(Middle(x, math.nan, math.nan), place_x),
@@ -206,14 +203,17 @@ def _panel(
             series.append(Series(label, line.style, points, True, line.is_control))
     estimates = [p.y for s in series for p in s.points]
     if is_headline:
-        axis = quality_axis(task.headline, estimates, "validation ", may_cut=not by_median)
+        axis = quality_axis(
+            task.headline, estimates, "validation ", may_cut=not task.headline.by_median
+        )
     else:
         axis = scale_of(column, every).axis(*limits(estimates))
     # Panels are low: what stands in brackets gets a line of its own.
     return Panel(replace(axis, title=axis.title.replace(" (", "\n(", 1)), tuple(series))
 
 
-def _caption(task: TaskMetrics, name: str, lines: Sequence[_Line], by_median: bool) -> str:
+def _caption(task: Task, name: str, lines: Sequence[_Line]) -> str:
+    by_median = task.headline.by_median
     means = "means over n seeds, bands: 95 % t intervals"
     if by_median:
         title = task.headline.title

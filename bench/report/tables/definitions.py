@@ -3,12 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from bench.data.tasks import TASKS
 from bench.report.statistics import INDISTINCT
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A term, and the key of what needs it: a column, or something that stands in one."""
+    """A term, and the key of what needs it: a task, a column, or something that stands in one."""
 
     key: str
     term: str
@@ -17,10 +18,15 @@ class Definition:
 
 def definitions_for(keys: Collection[str]) -> tuple[Definition, ...]:
     """Return what has to be said, always in the same order."""
-    return tuple(d for d in _ALL if d.key in keys)
+    tasks = [
+        Definition(name, task.term or task.headline.title, task.meaning)
+        for name, task in TASKS.items()
+        if task.meaning
+    ]
+    return tuple(d for d in (*_FIRST, *tasks, *_REST) if d.key in keys)
 
 
-_ALL = (
+_FIRST = (
     Definition(
         "±",
         "±",
@@ -28,26 +34,8 @@ _ALL = (
         "test images. A single run has none.",
     ),
     Definition("n", "n", "finished runs, one per seed."),
-    Definition(
-        "top1",
-        "top-1, top-5",
-        "share of test images whose label is the first, or among the first five, of the outputs; "
-        "one pass after the last decision.",
-    ),
-    Definition(
-        "nmse",
-        "NMSE",
-        "sum of squared errors over the test samples / sum of squared targets; 0 is perfect, and "
-        "lower is better. One pass after the last decision. The median over seeds, with the least "
-        "and the largest in brackets: a few runs that failed would rule a mean. The largest error "
-        "is that of a single output, median too.",
-    ),
-    Definition(
-        "mse",
-        "pixel MSE",
-        "mean squared difference between the pixels that went in and those that came out, over "
-        "all test images; lower is better. One pass after the last decision.",
-    ),
+)
+_REST = (
     Definition(
         "collapsed",
         "collapsed",
@@ -132,9 +120,9 @@ _ALL = (
     Definition(
         "points",
         "difference",
-        "top-1 minus that of the named control or method, paired by seed: mean ± half of its 95 % "
-        f"t interval, not corrected for the number of rows. '{INDISTINCT}': the interval holds 0, "
-        "or there are fewer than 3 pairs.",
+        "top-1, or another task's percentage, minus that of the named control or method, paired by "
+        "seed: mean ± half of its 95 % t interval, not corrected for the number of rows. "
+        f"'{INDISTINCT}': the interval holds 0, or there are fewer than 3 pairs.",
     ),
     Definition(
         "log ratio",

@@ -2,20 +2,19 @@
 
 import math
 
-from bench.data.metrics import TASKS, TaskMetric
+from bench.data.tasks import TASKS, TaskMetric
 from bench.report.columns import Statistic, statistic_column
 from bench.report.statistics import Middle
 from bench.report.summary import SummaryRow
 
 NOTHING = "–"
 _ENDS: tuple[Statistic, ...] = ("min", "max")
-BY_MEDIAN = frozenset({"regression"})  # tasks with seeds that fail by orders of magnitude
 
 
 def middle_of(record: SummaryRow, quality: TaskMetric, column: str = "") -> Middle:
     """Return the middle of a column; without one, of the quality's own."""
     column = column or quality.column
-    if record["task"] in BY_MEDIAN and not quality.is_percent:
+    if quality.by_median:
         low, high = (float(record[statistic_column(column, end)]) for end in _ENDS)
         alone = low == high
         low, high = (math.nan, math.nan) if alone else (low, high)

@@ -7,12 +7,11 @@ from typing import Literal
 
 import pandas as pd
 
-from bench.data.metrics import TaskMetric, TaskMetrics
+from bench.data.tasks import Task, TaskMetric
 from bench.report.columns import kept_column, statistic_column
 from bench.report.statistics import INDISTINCT, LOG_RATIO, POINTS
 from bench.report.summary import Setting, SummaryRow, records_of
 from bench.report.tables.numbers import (
-    BY_MEDIAN,
     NOTHING,
     before_text,
     decimals,
@@ -82,7 +81,7 @@ def block_of(setting: Setting) -> Block:
     columns = tuple(each.column for each in shown)
     keys = {each.key for each in shown} | _remarks(records, rows)
     return Block(
-        setting.name, setting.title, setting.is_smoke, columns, rows, _notes(records),
+        setting.name, setting.title, setting.is_smoke, columns, rows, _notes(setting.task, records),
         frozenset(keys),
     )  # fmt: skip
 
@@ -96,15 +95,15 @@ def target_text(record: SummaryRow) -> str:
     return "own" if record["pruning_rate_mean"] > 0 else NOTHING
 
 
-def _shown(task: TaskMetrics, records: Sequence[SummaryRow]) -> list[_Shown]:
+def _shown(task: Task, records: Sequence[SummaryRow]) -> list[_Shown]:
     """Return the columns that have something to say about these records."""
     baseline = records[0]["baseline"]
     found = [
         _Shown("label", Column("method", False), lambda r: Cell(r["label"])),
         _Shown("target", Column("target", False), lambda r: Cell(target_text(r), _target(r))),
         _Shown("n", Column("n"), lambda r: Cell(_n_text(r), r["n"])),
-        _headline(task.headline, records),
-        *[_other(quality) for quality in task.others],
+        _headline(task),
+        *[_other(task, quality) for quality in task.others],
     ]
     before = kept_column(BEFORE, task.headline.column)
     if any(pd.notna(r.get(statistic_column(before, "mean"))) for r in records):
@@ -137,14 +136,14 @@ def _shown(task: TaskMetrics, records: Sequence[SummaryRow]) -> list[_Shown]:
     return found
 
 
-def _headline(quality: TaskMetric, records: Sequence[SummaryRow]) -> _Shown:
-    by_median = any(r["task"] in BY_MEDIAN for r in records)
-    title = f"{quality.title}: median (range)" if by_median else quality.title
-    return _Shown(quality.column, Column(title), lambda r: _quality(r, quality, True))
+def _headline(task: Task) -> _Shown:
+    quality = task.headline
+    title = f"{quality.title}: median (range)" if quality.by_median else quality.title
+    return _Shown(task.name, Column(title), lambda r: _quality(r, quality, True))
 
 
-def _other(quality: TaskMetric) -> _Shown:
-    return _Shown(quality.column, Column(quality.title), lambda r: _quality(r, quality, False))
+def _other(task: Task, quality: TaskMetric) -> _Shown:
+    return _Shown(task.name, Column(quality.title), lambda r: _quality(r, quality, False))
 
 
 def _quality(record: SummaryRow, quality: TaskMetric, with_spread: bool) -> Cell:
@@ -161,7 +160,7 @@ def _before(quality: TaskMetric, column: str) -> _Shown:
     )
 
 
-def _difference(task: TaskMetrics, baseline: str) -> _Shown:
+def _difference(task: Task, baseline: str) -> _Shown:
     if task.headline.is_percent:
         title = f"difference to {baseline} (points)"
         return _Shown(POINTS, Column(title), _points)
@@ -290,14 +289,12 @@ def _remarks(records: Sequence[SummaryRow], rows: Sequence[Row]) -> set[str]:
     return found | ({"random"} if any(is_random) else set())
 
 
-def _notes(records: Sequence[SummaryRow]) -> tuple[str, ...]:
-    by_median = records[0]["task"] in BY_MEDIAN
+def _notes(task: Task, records: Sequence[SummaryRow]) -> tuple[str, ...]:
     sizes = sorted({int(r["n_test_mean"]) for r in records})
-    what = "samples" if by_median else "images"
-    notes = [f"Test {what}: {' or '.join(str(n) for n in sizes)}."]
+    notes = [f"Test {task.items}: {' or '.join(str(n) for n in sizes)}."]
     collapsed = sum(int(r["n_collapsed"]) for r in records)
     if collapsed:
-        middle = "median" if by_median else "mean"
+        middle = "median" if task.headline.by_median else "mean"
         notes.append(f"Collapsed runs: {collapsed}; they are part of every {middle} and n.")
     if any(r["n_unreachable"] for r in records):
         notes.append("Not reached: the target lies below what leaves every layer a unit.")
