@@ -1,10 +1,15 @@
 """Bad input: one clear sentence, exit code 2, nothing half-written."""
 
+import json
 import struct
 from pathlib import Path
 
 import pytest
 import torch
+
+from bench.store.records import Metrics, sealed
+from bench.store.results import write_json
+from bench.store.trial_identity import TrialSpec
 
 HERE = Path(__file__).resolve().parent
 NETS = HERE.parent / "small_net.py"
@@ -164,6 +169,68 @@ def test_an_unreadable_plan_is_named(bench, tmp_path: Path) -> None:
     shell = bench("run", "--methods", "dense", "--models", "fc-20-20", "--budget", "smoke")
     assert shell.code == 2
     assert "plan.json is unreadable" in shell.err
+
+
+SPEC = {"method": "dense", "method_version": 1, "model": "m", "dataset": "d", "seed": 0}
+
+
+def plan_of(**fields: object) -> str:
+    return json.dumps({"schema": 1, "trials": {"0" * 12: {"spec": SPEC | fields}}})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[]", "it should be an object of named values, but is an empty list"),
+        ("{}", "trials is missing"),
+        ('{"trials": []}', "trials should be an object of named values"),
+        ('{"trials": {"a": []}}', "trials.a should be an object of named values"),
+        ('{"trials": {"a": {"spec": []}}}', "trials.a.spec should be an object of named values"),
+        ("[" * 200_000 + "]" * 200_000, "nested too deeply"),
+        (plan_of(target="two"), "spec.target should be a number, but is the text 'two'"),
+        (plan_of(pace=1), "spec.pace is a field that this version does not know"),
+        (plan_of(target=float("nan")), "holds NaN, which is no number of JSON"),
+        (
+            plan_of().replace('"seed": 0', '"seed": 0, "target": 1e999'),
+            "a number beyond all floats",
+        ),
+    ],
+)
+def test_a_plan_with_a_wrong_field_is_said_in_a_sentence(bench, tmp_path: Path, text, said) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    shell = bench("status", str(tmp_path))
+    assert shell.code == 2
+    assert said in shell.err
+    assert "plan.json is unreadable" in shell.err
+    assert is_one_sentence(shell.err)
+    assert len(shell.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["cost.json", "env.json", "spec.json", "error.json"])
+@pytest.mark.parametrize("text", ["[]", '"x"', "{", "[" * 200_000 + "]" * 200_000])
+def test_files_beside_a_record_that_are_wrong_stop_no_command(
+    bench, tmp_path: Path, name: str, text: str
+) -> None:
+    out = tmp_path / "results" / "default"
+    spec = TrialSpec.from_json(SPEC | {"model": "fc-20-20", "dataset": "digits"})
+    home = out / "trials" / spec.id
+    home.mkdir(parents=True)
+    write_json(out / "plan.json", {"schema": 1, "trials": {spec.id: {"spec": spec.as_json()}}})
+    if name != "error.json":
+        write_json(home / "result.json", sealed(finished(spec)))
+    (home / name).write_text(text)
+    for arguments in (["status"], ["report", "--format", "csv,md"], ["show", spec.id],
+                      ["measure", "--effort", "quick"]):  # fmt: skip
+        shell = bench(*arguments)
+        assert shell.code in (0, 2), shell.err
+        assert "Traceback" not in shell.err
+    assert (home / name).read_text() == text
+
+
+def finished(spec: TrialSpec) -> dict[str, object]:
+    numbers = {name: 1 for name, f in Metrics.model_fields.items() if f.is_required()}
+    return {"schema": 1, "id": spec.id, "spec": spec.as_json(), "unreachable": False, "files": {},
+            "metrics": numbers | {"collapsed": False, "top1": 97.5, "top5": 99.0}}  # fmt: skip
 
 
 def test_a_suite_with_a_block_that_is_no_request_is_named(bench, tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_a_file_that_is_not_there_is_told_from_one_that_is_wrong(tmp_path: Path)
     [
         ({"schema": 2}, "its schema is the number 2, this version reads 1"),
         ({"metrics": []}, "metrics should be an object of named values"),
-        ({"metrics": {}}, "metrics.n_test is missing"),
+        ({"metrics": {}}, "is missing"),
         ({"spec": []}, "spec should be an object"),
         ({"spec": {**SPEC, "seed": 1}}, "its specification belongs to another id"),
     ],
