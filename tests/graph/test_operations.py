@@ -157,10 +157,11 @@ def check_cut(model: nn.Module, layout: Layout) -> None:
         assert sizes[0] < sizes[1]
 
 
-HANDLED = list(base._TABLE)
+def name_of(handled: object) -> str:
+    return str(getattr(handled, "__name__", handled))
 
 
-@pytest.mark.parametrize("handled", HANDLED, ids=str)
+@pytest.mark.parametrize("handled", list(base._TABLE), ids=name_of)
 def test_every_call_that_is_handled_is_followed_and_cut_exactly(handled: object) -> None:
     model = network_for(handled).double().eval()
     for module in model.modules():  # statistics and affines of normalisations at random
