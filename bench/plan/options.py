@@ -3,47 +3,50 @@
 import dataclasses
 import itertools
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from bench.errors import UnknownName, UsageError
 from bench.plan.registry import Registry
+from bench.store.json_values import Json, JsonObject
 from bench.training.method import Method
 from bench.training.recipe import Recipe
 
+Options: TypeAlias = Mapping[str, Json]
+T = TypeVar("T", Method, Recipe)
 
-def method_of(registry: Registry, name: str, options: dict[str, Any]) -> Method:
+
+def method_of(registry: Registry, name: str, options: Options) -> Method:
     """Return a method with its options set.
 
     Raises:
         UnknownName: an option it does not have.
         UsageError: a value that is not of the option's type.
     """
-    built: Method = _built(registry.method(name), name, options)
-    return built
+    return _built(registry.method(name), name, options)
 
 
-def recipe_of(base: Recipe, changes: dict[str, Any]) -> Recipe:
+def recipe_of(base: Recipe, changes: Options) -> Recipe:
     """Return a recipe with some fields changed."""
     fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(Recipe)}
     if "full_epochs" in changes:
         raise UsageError(
             "recipe.full_epochs: set recipe.epochs, the length of this run's trainings"
         )
-    recipe: Recipe = _built(Recipe, "recipe", {**fields, **changes})
-    return recipe
+    return _built(Recipe, "recipe", {**fields, **changes})
 
 
-def recipe_from(changes: dict[str, Any]) -> Recipe:
+def recipe_from(changes: Options) -> Recipe:
     """Return the recipe that a specification stores as its changes from the general defaults."""
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
     return Recipe(**fields)
 
 
-def non_default(thing: Any) -> dict[str, Any]:
+def non_default(thing: Method | Recipe) -> JsonObject:
     """Return the fields of a dataclass object that differ from its class's defaults, as JSON."""
-    values = {}
+    values: JsonObject = {}
     for f in dataclasses.fields(thing):
         value = getattr(thing, f.name)
         if value != f.default:
@@ -51,7 +54,7 @@ def non_default(thing: Any) -> dict[str, Any]:
     return values
 
 
-def grid(options: dict[str, Any]) -> list[dict[str, Any]]:
+def grid(options: Options) -> list[JsonObject]:
     """Expand options whose value is a list into every combination."""
     names = list(options)
     choices = [v if isinstance(v, list) else [v] for v in options.values()]
@@ -61,7 +64,7 @@ def grid(options: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*choices)]
 
 
-def _built(cls: Any, owner: str, values: dict[str, Any]) -> Any:
+def _built(cls: type[T], owner: str, values: Mapping[str, object]) -> T:
     known = [f.name for f in dataclasses.fields(cls)]
     for name in values:
         if name not in known:
@@ -77,24 +80,27 @@ def _built(cls: Any, owner: str, values: dict[str, Any]) -> Any:
     except PydanticUserError as error:
         raise UsageError(f"An option of {owner} has a type that cannot be set: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([owner, *(str(p) for p in first["loc"] if isinstance(p, str))][:2])
-        message = first["msg"].removeprefix("Value error, ")
-        if not first["loc"]:  # what `__post_init__` says of the options together
-            raise UsageError(
-                message if message.startswith(owner) else f"{where}: {message}"
-            ) from None
-        raise UsageError(f"{where}: {message} (given: {_short(first['input'])})") from None
+        raise _told(error, owner) from None
 
 
-def _allows_none(cls: Any, name: str) -> bool:
+def _told(error: ValidationError, owner: str) -> UsageError:
+    """Return the first of the values that were refused, as a sentence."""
+    first = error.errors()[0]
+    where = ".".join([owner, *(str(p) for p in first["loc"] if isinstance(p, str))][:2])
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # what `__post_init__` says of the options together
+        return UsageError(message if message.startswith(owner) else f"{where}: {message}")
+    return UsageError(f"{where}: {message} (given: {_short(first['input'])})")
+
+
+def _allows_none(cls: type[T], name: str) -> bool:
     return "None" in _annotation(cls, name)
 
 
-def _annotation(cls: Any, name: str) -> str:
+def _annotation(cls: type[T], name: str) -> str:
     return str(next(f.type for f in dataclasses.fields(cls) if f.name == name))
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

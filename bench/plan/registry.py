@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bench.errors import BenchError, UnknownName, UsageError
 from bench.plan.plugins import KINDS, Entry, Kind, function_in_file, in_file, installed, shipped
@@ -174,7 +174,7 @@ class Registry:
         return module, entry
 
 
-def _checked(found: Any, base: type[T], entry: Entry) -> type[T]:
+def _checked(found: object, base: type[T], entry: Entry) -> type[T]:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UsageError(f"{entry.path}: {entry.attribute} is not a {base.__name__}")
     return found

@@ -3,17 +3,23 @@
 import math
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.choices import Budget, Controls, Coupling
 from bench.errors import UnknownName, UsageError
+from bench.store.json_values import AnyJson, Json, JsonObject
 
 DEFAULT_DATASET = "mnist-5k"
 MAX_SEED, MAX_SEEDS = 2**31 - 1, 100_000
 Names = str | list[str]
+
+
+# Per method, or `recipe`: values by option.
+OptionsOf: TypeAlias = dict[str, dict[str, AnyJson]]
 
 
 class Request(BaseModel):
@@ -34,16 +40,19 @@ class Request(BaseModel):
     budget: Budget = "quick"
     coupling: Coupling = "tied"
     weights: str | None = None
-    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    options: OptionsOf = Field(default_factory=dict)
 
 
 class Suite(Request):
     """A suite file: one request at the top, and blocks `[[run]]` that change parts of it."""
 
-    run: list[dict[str, Any]] = Field(default_factory=list)
+    run: list[dict[str, AnyJson]] = Field(default_factory=list)
 
 
-def requests(suite: Path | None, flags: dict[str, Any], settings: list[str]) -> list[Request]:
+R = TypeVar("R", bound=Request)
+
+
+def requests(suite: Path | None, flags: Mapping[str, object], settings: list[str]) -> list[Request]:
     """Merge a suite file and the flags; flags win.
 
     Args:
@@ -55,20 +64,16 @@ def requests(suite: Path | None, flags: dict[str, Any], settings: list[str]) -> 
         UsageError: unreadable or invalid, with the place in the file.
     """
     chosen = _set_options(settings)
-    top: dict[str, Any] = {}
-    blocks: list[dict[str, Any]] = [{}]
+    top, blocks = Request(), [Request()]
     source = "the command line"
     if suite is not None:
         source = str(suite)
         whole = _validated(Suite, _toml(suite), source)
-        top = whole.model_dump(exclude={"run"}, exclude_unset=True)
-        blocks = whole.run or [{}]
-        for block in blocks:
-            _validated(Request, block, source)
+        top, blocks = whole, [_validated(Request, b, source) for b in whole.run] or blocks
     merged = []
     for block in blocks:
-        options = _merge(_merge(top.get("options", {}), block.get("options", {})), chosen)
-        values = {**top, **block, **flags, "options": options}
+        options = _merge(_merge(top.options, block.options), chosen)
+        values = {**_given(top), **_given(block), **flags, "options": options}
         merged.append(_validated(Request, values, source))
     if not any(r.methods for r in merged):
         raise UsageError(
@@ -128,7 +133,7 @@ def parse_targets(given: str | list[float | int]) -> list[float]:
     return sorted(set(targets))
 
 
-def parse_setting(text: str) -> tuple[str, str, list[Any]]:
+def parse_setting(text: str) -> tuple[str, str, list[Json]]:
     """Split `dropnet.drop=0.1,0.2` into owner, option and values."""
     match = re.fullmatch(r"([\w-]+)\.(\w+)=(.+)", text)
     if match is None:
@@ -136,30 +141,34 @@ def parse_setting(text: str) -> tuple[str, str, list[Any]]:
     return match[1], match[2], [_literal(v.strip()) for v in match[3].split(",")]
 
 
-def _set_options(settings: list[str]) -> dict[str, dict[str, Any]]:
-    options: dict[str, dict[str, Any]] = {}
+def _set_options(settings: list[str]) -> OptionsOf:
+    options: OptionsOf = {}
     for text in settings:
         owner, option, values = parse_setting(text)
         options.setdefault(owner, {})[option] = values[0] if len(values) == 1 else values
     return options
 
 
-def _literal(text: str) -> Any:
+def _literal(text: str) -> Json:
     if text.lower() == "none":
         return "none"
     try:
-        return tomllib.loads(f"v = {text}")["v"]
+        value: Json = tomllib.loads(f"v = {text}")["v"]
+        return value
     except tomllib.TOMLDecodeError:
         return text
 
 
-def _merge(
-    first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
+def _given(request: Request) -> dict[str, object]:
+    """Return the fields that were given; the others are left to whoever comes after."""
+    return request.model_dump(exclude={"run"}, exclude_unset=True)
+
+
+def _merge(first: OptionsOf, second: OptionsOf) -> OptionsOf:
     return {k: {**first.get(k, {}), **second.get(k, {})} for k in {*first, *second}}
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def _toml(path: Path) -> JsonObject:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -168,7 +177,7 @@ def _toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"The suite {path} is not valid TOML: {error}") from error
 
 
-def _validated(kind: type[Any], values: dict[str, Any], source: str) -> Any:
+def _validated(kind: type[R], values: Mapping[str, object], source: str) -> R:
     try:
         return kind.model_validate(values)
     except ValidationError as error:

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from heapq import heappop, heappush
 from typing import Any
 
 from bench.data.processes import end_with_parent
@@ -145,12 +146,16 @@ def _feed(pool: ProcessPoolExecutor, plan: Plan, pending: Pending) -> None:
     order.prepare()
     running: dict[Future[None], int] = {}
     while order.is_active():
-        for index in sorted(order.get_ready()):
+        ready = sorted(order.get_ready())
+        while ready:
+            index = heappop(ready)
             chain = _assignments(plan, pending, pending.chains[index])
             if chain:
                 running[pool.submit(_work, chain)] = index
-            else:
+            else:  # nothing is left of it: what follows it may go at once
                 order.done(index)
+                for follower in order.get_ready():
+                    heappush(ready, follower)
         finished = wait(running, return_when=FIRST_COMPLETED).done if running else ()
         for future in finished:
             future.result()

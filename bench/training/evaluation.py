@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.data.batches import Part
-from bench.data.tasks import Evaluation
+from bench.data.tasks import Evaluation, Task
+from bench.errors import TrialFailed
 from bench.graph.eval_mode import evaluating
 
 BATCH_SIZE = 512
@@ -34,5 +35,21 @@ def outputs_of(
 
 
 def evaluate(model: nn.Module, part: Part, batch_size: int = BATCH_SIZE) -> Evaluation:
-    """Evaluate a network in eval mode."""
-    return part.task.evaluate(*outputs_of(model, part, batch_size))
+    """Evaluate a network in eval mode.
+
+    Raises:
+        TrialFailed: the task's values are not those that it declares.
+    """
+    return scored(part.task, *outputs_of(model, part, batch_size))
+
+
+def scored(task: Task, outputs: Tensor, targets: Tensor) -> Evaluation:
+    """Score outputs, and hold the values against what the task declares.
+
+    Raises:
+        TrialFailed: a column is missing, or a value is of another kind.
+    """
+    found = task.evaluate(outputs, targets)
+    if wrong := task.wrong_values(found.values):
+        raise TrialFailed(wrong)
+    return found

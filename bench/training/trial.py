@@ -31,7 +31,7 @@ from bench.store.records import CurveRecord
 from bench.training import batchnorm
 from bench.training.callback_fields import pack, unpack
 from bench.training.contract import Callback, Mode, Reference, State, Trial
-from bench.training.evaluation import evaluate, outputs_of
+from bench.training.evaluation import evaluate, outputs_of, scored
 from bench.training.loop import Training, load_model, under
 from bench.training.phase_ledger import Ledger
 from bench.training.recipe import Recipe
@@ -429,7 +429,7 @@ def validated_with(trial: Trial, weights: Mapping[str, Tensor]) -> Evaluation:
     if not isinstance(trial, RunningTrial):
         raise TrialFailed("validated_with takes the trial that the harness gave to the method")
     part = trial._inputs.validation.in_memory_format(trial.layout.has_convolutions)
-    return part.task.evaluate(*outputs_of(trial.model, part, weights=weights))
+    return scored(part.task, *outputs_of(trial.model, part, weights=weights))
 
 
 def _own_statistics(trial: RunningTrial) -> dict[str, Tensor]:

@@ -61,15 +61,3 @@ def unpack(data: Octets, count: int, width: int) -> Symbols:
         numbers <<= 1
         numbers |= planes[:, i]
     return numbers
-
-
-def words(data: Octets, spare_bytes: int = 0) -> npt.NDArray[np.uint32]:
-    """Return for every byte the 32 bits that begin with it: (bytes + spare_bytes,).
-
-    What lies behind the end reads as zeros.
-    """
-    padded = np.zeros(len(data) + spare_bytes + 3, np.uint32)
-    padded[: len(data)] = data
-    n = len(data) + spare_bytes
-    joined = padded[:n] << 24 | padded[1 : n + 1] << 16 | padded[2 : n + 2] << 8 | padded[3:]
-    return joined.astype(np.uint32, copy=False)

@@ -2,27 +2,21 @@
 
 A Huffman stream is: the code lengths, four bits each; a varint, the bits of its shortest chunk; a
 byte, the width of the surplus of each chunk over that, and these; then the codes. A chunk is 512
-symbols, and each has its start in the file so that all can be decoded at once. A stream of fewer
-than 8192 symbols is one chunk.
+symbols, and each has its start in the file so that a reader may decode all at once; this one goes
+through the codes in turn. A stream of fewer than 8192 symbols is one chunk.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from bench.measure.codec.bits import Integers, Symbols, octets, pack, unpack
-from bench.measure.codec.huffman import (
-    CHUNK,
-    LONGEST,
-    Table,
-    canonical_codes,
-    code_lengths,
-    decode_chunks,
-    decode_short,
-)
+from bench.measure.codec.bits import Integers, Octets, Symbols, octets, pack, unpack
+from bench.measure.codec.huffman import LONGEST, canonical_codes, code_lengths, decode_symbols
 from bench.measure.codec.reading import Reader, damaged, varint
 
-FEWEST_FOR_CHUNKS = 16 * CHUNK  # symbols; fewer are decoded quickly enough as they are
+CHUNK = 512  # symbols
+FEWEST_FOR_CHUNKS = 16 * CHUNK  # symbols; fewer are decoded quickly as they are
 WIDEST_SURPLUS = (CHUNK * LONGEST).bit_length()
 WIDTH_OF_LENGTH = 4
 
@@ -75,8 +69,7 @@ def huffman(symbols: Symbols, alphabet: int) -> Coded | None:
         return None
     lengths = code_lengths(counts)
     widths = lengths[symbols]
-    firsts = np.arange(chunks(len(symbols))) * CHUNK
-    chunk_bits = np.add.reduceat(widths, firsts, dtype=np.int64)
+    chunk_bits = _bits_by_chunk(widths)
     shortest = int(chunk_bits.min())
     surplus = chunk_bits - shortest
     width = int(surplus.max()).bit_length()
@@ -105,13 +98,19 @@ def read_huffman(reader: Reader, count: int, alphabet: int, what: str) -> tuple[
         raise damaged(f"the chunks of {what} are too long")
     surplus = read_fixed(reader, chunks(count), width, what).astype(np.int64)
     tables = reader.position - before
-    ends = np.cumsum(shortest + surplus)
-    n_bits = int(ends[-1])
-    in_a_chunk = count if len(ends) == 1 else CHUNK
-    if n_bits < count or shortest + int(surplus.max()) > LONGEST * in_a_chunk:
+    chunk_bits = shortest + surplus
+    n_bits = int(chunk_bits.sum())
+    in_a_chunk = count if len(chunk_bits) == 1 else CHUNK
+    if n_bits < count or int(chunk_bits.max()) > LONGEST * in_a_chunk:
         raise damaged(f"{what} are not as many as they claim")
-    codes = reader.bits(n_bits, what)
-    table = Table(lengths)
-    if len(ends) == 1:
-        return decode_short(codes, table, n_bits, count), tables
-    return decode_chunks(codes, table, np.concatenate([[0], ends]), count), tables
+    symbols = decode_symbols(reader.bits(n_bits, what), lengths, n_bits, count)
+    if not np.array_equal(_bits_by_chunk(lengths[symbols]), chunk_bits):
+        raise damaged("a chunk of codes does not end where the next one begins")
+    return symbols, tables
+
+
+def _bits_by_chunk(widths: Octets) -> npt.NDArray[np.int64]:
+    """Add up the widths of codes, (n,), over each chunk."""
+    firsts = np.arange(chunks(len(widths))) * CHUNK
+    bits: npt.NDArray[np.int64] = np.add.reduceat(widths, firsts, dtype=np.int64)
+    return bits

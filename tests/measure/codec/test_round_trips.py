@@ -11,8 +11,7 @@ from shared_layers import MASKS, layer, same_bits
 from torch import Tensor
 
 from bench.measure.codec import CodecError, Shared, decode, encode, sizes
-from bench.measure.codec.huffman import CHUNK, LANES
-from bench.measure.codec.stream import FEWEST_FOR_CHUNKS
+from bench.measure.codec.stream import CHUNK, FEWEST_FOR_CHUNKS
 
 ENTROPIES = ("fixed", "huffman")
 
@@ -72,7 +71,7 @@ def test_any_layer_comes_back(
 @pytest.mark.parametrize("entropy", ENTROPIES)
 @pytest.mark.parametrize(
     "n", [1, 2, FEWEST_FOR_CHUNKS - 1, FEWEST_FOR_CHUNKS, FEWEST_FOR_CHUNKS + 1,
-          CHUNK * LANES - 1, CHUNK * LANES, CHUNK * LANES + 1, 2 * CHUNK * LANES + 77],
+          256 * CHUNK - 1, 256 * CHUNK, 256 * CHUNK + 1, 512 * CHUNK + 77],
 )  # fmt: skip
 def test_streams_of_any_number_of_chunks_come_back(n: int, entropy: str) -> None:
     check_round_trip({"w": layer("all", 1, n, k=200, skew=3.0)}, 5, entropy)
