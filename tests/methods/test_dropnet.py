@@ -460,7 +460,7 @@ def test_d7_the_same_run_again_is_found_done_and_ends_the_same(
     assert first.masks.counts() == again.masks.counts()
     assert again._ledger.work.trainings == 0
     assert again._ledger.work.phases_computed == 0
-    assert dataclasses.asdict(again._ledger.cost) == dataclasses.asdict(first._ledger.cost)
+    assert again._ledger.cost.as_json() == first._ledger.cost.as_json()
 
 
 # -- D8: dropped units in training -----------------------------------------------------------

@@ -189,12 +189,12 @@ def test_the_curve_and_the_unpruned_state_are_what_a_hand_count_finds(
     layers = [n for n, m in plain.model.named_modules() if isinstance(m, nn.Linear)]
     part = plain._inputs.validation.in_memory_format(plain.layout.has_convolutions)
     curve = trial._curves["threshold"]
-    thresholds = [row["threshold"] for row in curve["rows"]]
+    thresholds = [row["threshold"] for row in curve.rows]
     assert thresholds == sorted(thresholds)
-    assert curve["marked"] == 0.1
-    assert curve["marked"] in thresholds
+    assert curve.marked == 0.1
+    assert curve.marked in thresholds
     assert 0 < trial.masks.counts()[f"{layers[0]}.weight"] < unpruned[f"{layers[0]}.weight"].numel()
-    for row in curve["rows"]:
+    for row in curve.rows:
         plain.model.load_state_dict(unpruned)
         left = of = 0
         for name in layers:
@@ -203,7 +203,7 @@ def test_the_curve_and_the_unpruned_state_are_what_a_hand_count_finds(
             left, of = left + int((weight != 0).sum()), of + weight.numel()
         assert row["density"] == pytest.approx(left / of, abs=1e-12)
         assert row["validation_top1"] == evaluate(plain.model, part).top1
-        if row["threshold"] == curve["marked"]:
+        if row["threshold"] == curve.marked:
             assert sum(trial.masks.counts().values()) == left
             assert trial.validate().top1 == row["validation_top1"]
 
@@ -218,7 +218,7 @@ def test_a_target_is_reached_by_the_smallest_weights_of_all_layers(make_trial: M
     dropped = torch.cat([before[n][~trial.masks[n]].abs() for n in names])
     kept = torch.cat([before[n][trial.masks[n]].abs() for n in names])
     assert float(dropped.max()) <= float(kept.min())
-    assert trial._curves["threshold"]["marked"] is None
+    assert trial._curves["threshold"].marked is None
 
 
 @pytest.mark.parametrize("name", ["dropneuron", "l1"])

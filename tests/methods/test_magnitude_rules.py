@@ -80,7 +80,7 @@ def test_pruning_by_the_scan_takes_what_it_tolerates_and_shows_it(make_trial: Ma
     again = make_trial(small_conv, epochs=2)
     again.train()
     rows = again.once(scan)
-    found = trial._curves["density"]["rows"]
+    found = trial._curves["density"].rows
     shown = ("density", *map(told, trial.layout.weights))
     assert found == [{name: row[name] for name in shown} for row in rows]
     for name, mask in trial.masks.items():
