@@ -51,6 +51,12 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and torch.equal(first, second)
 
 
+def _shared_bits(kept: Tensor, index_bits: int) -> int:
+    """Bits of a codebook in float32, and of a place and a value for each weight that is kept."""
+    values = len(set(kept.tolist()))
+    return 32 * values + len(kept) * (values.bit_length() + index_bits)
+
+
 @few
 @given(
     convolutions=st.booleans(),
@@ -65,13 +71,17 @@ def test_files_decode_to_the_network_bit_by_bit(
     build = small_conv if convolutions else small_mlp
     model, layout, masks = shared_network(build(), density, values, seed)
     before = copy.deepcopy(model.state_dict())
+    smaller_when_shared = {
+        name for name, mask in masks.items() if _shared_bits(before[name][mask], index_bits)
+        <= 32 * mask.numel()
+    }  # fmt: skip
     columns = through_files(tmp_path, model, layout, masks, index_bits, {"seed": seed})
     for name in FILES.values():
         decoded = decode((tmp_path / name).read_bytes())
         assert decoded.facts == {"seed": seed}
         assert decoded.tensors.keys() == before.keys()
-        assert decoded.shared.keys() == layout.weights.keys()
-        assert set(decoded.index_bits.values()) == {index_bits}
+        assert decoded.shared.keys() == smaller_when_shared
+        assert set(decoded.index_bits.values()) <= {index_bits}
         for key, tensor in before.items():
             assert same_bits(decoded.tensors[key], tensor), key
         for key, layer in decoded.shared.items():
