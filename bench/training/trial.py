@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from bench.data.tasks import Evaluation, Loss, Task
-from bench.errors import TrialFailed
+from bench.errors import NotInContract, TrialFailed
 from bench.graph.structure import Layout
 from bench.graph.trace import activations
 from bench.pruning.gates import Gates
@@ -96,7 +96,7 @@ class RunningTrial(Trial):
 
         def __getattr__(self, name: str) -> Never:
             """Say where the contract stands to whoever looks for something else."""
-            raise AttributeError(
+            raise NotInContract(
                 f"a trial has no {name!r}; a method is given what docs/add-a-method.md lists"
             )
 
