@@ -23,7 +23,7 @@ _MEASURED = (
     "units_removed", "kept_output_side", "params_dense", "params_masked", "params_kept",
     "params_effective", "params_compact", "macs_dense", "macs_effective", "macs_compact",
     "compact_max_error", "speedup_theoretical", "epochs_total",
-    "images_seen", "images_forward", "optimizer_steps", "trainings",
+    "images_seen", "images_forward", "multiply_adds_outside", "optimizer_steps", "trainings",
 )  # fmt: skip
 FILE = ("file_bytes", "file_bytes_fixed", "file_compression", "file_compression_fixed")
 MACHINE_COST = ("train_seconds", "peak_memory_mb")

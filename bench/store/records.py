@@ -240,6 +240,10 @@ class CostColumns(Columns):
 
     epochs_total: int = Field(description="epochs of all its trainings")
     images_seen: int = Field(description="images trained on")
+    multiply_adds_outside: int | None = Field(
+        default=None,
+        description="multiply-adds of every pass outside trainings, forward and backward",
+    )
     images_forward: int | None = Field(
         default=None, description="images of every forward pass, those trained on included"
     )

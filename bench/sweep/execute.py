@@ -37,7 +37,7 @@ from bench.sweep.context import SweepContext
 from bench.sweep.machine import Machine
 from bench.sweep.trial_inputs import trial_of
 from bench.training.method import Control
-from bench.training.trial import TrialOutcome, close
+from bench.training.trial import TrialOutcome, run_method
 
 
 def execute(
@@ -87,8 +87,7 @@ def _run(
     write_json(folder / "env.json", context.machine.record(list(context.config.command)).as_json())
     method = method_of(context.registry, spec.method, spec.options)
     running, parts = trial_of(context, spec, notify)
-    method.prune(running)
-    trial = close(running)
+    trial = run_method(running, method.prune)
     record = seal(_result(context, spec, folder, trial, parts, method.control()))
     _write_log(folder, trial.events)
     seconds = time.perf_counter() - started
@@ -147,6 +146,7 @@ def _deterministic_cost(trial: TrialOutcome) -> CostColumns:
         epochs_total=cost.epochs,
         images_seen=cost.images_seen,
         images_forward=cost.images_forward,
+        multiply_adds_outside=cost.multiply_adds_outside,
         optimizer_steps=cost.optimizer_steps,
         trainings=sum(c.epochs > 0 for c in trial.costs.values()),
     )
