@@ -160,3 +160,14 @@ def test_data_that_a_dry_run_does_not_find_are_told(bench: Bench) -> None:
     assert len(ids["digits"]) == 12
     assert "bench data fetch mnist" in shell.err
     assert bench(*asked[:-1]).code == 2
+
+
+def test_worker_processes_find_the_folder_that_a_digest_stands_for(
+    photos: Bench, tmp_path: Path
+) -> None:
+    two = ["2" if word == "1" else word for word in BASE]
+    ran(photos(*two, "--seeds", "0,1", "--datasets", "imagefolder:photos"))
+    records = list((tmp_path / "results" / "default").glob("trials/*/result.json"))
+    assert len(records) == 2
+    place = json.loads((records[0].parent / "spec.json").read_text())["data"]
+    assert place == {"path": str(tmp_path / "photos"), "classes": ["ant", "bee"]}
