@@ -1,6 +1,6 @@
 """Small networks and trials that tests share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -27,6 +27,14 @@ __all__ = ["children_end_with_us"]  # a fixture of every test
 def _one_thread() -> None:
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision(matmul_precision())
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's own cache of digests out of tests, and tests out of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -18,11 +18,13 @@ from bench.plan.plugins import KINDS, Entry, Kind, function_in_file, in_file, in
 
 if TYPE_CHECKING:
     from bench.data.dataset import Dataset
+    from bench.store.records import DataPlace
     from bench.store.trial_identity import TrialSpec
     from bench.training.method import Method
     from bench.training.network import Build
 
 T = TypeVar("T")
+FOLDER = "imagefolder:"  # before the path of a user's images, or before what stands for it
 
 
 class Registry:
@@ -31,6 +33,7 @@ class Registry:
     def __init__(self, plugins: Iterable[Path] = ()) -> None:
         self.plugins = tuple(plugins)
         self._methods: dict[str, type[Method]] = {}
+        self._folders: dict[str, DataPlace] = {}
         for path in self.plugins:
             if not path.is_file():
                 raise UsageError(f"--plugin {path}: there is no such file")
@@ -72,9 +75,11 @@ class Registry:
         if kind == "models" and name.startswith("torchvision:"):
             return Entry(kind, name, "a network of torchvision", Path("torchvision"),
                          "builder", "bench.models._torchvision")  # fmt: skip
-        if kind == "datasets" and name.startswith("imagefolder:"):
-            return Entry(kind, name, "your own images", Path(name.removeprefix("imagefolder:")),
-                         "ImageFolder", "bench.datasets.folder")  # fmt: skip
+        if kind == "datasets" and name.startswith(FOLDER):
+            place = self._folders.get(name)
+            path = name.removeprefix(FOLDER) if place is None else place.path
+            return Entry(kind, name, "your own images", Path(path), "ImageFolder",
+                         "bench.datasets.folder")  # fmt: skip
         entries = self.entries(kind)
         if name not in entries:
             raise UnknownName(kind[:-1].replace("dataset", "data set"), name, entries)
@@ -130,13 +135,19 @@ class Registry:
 
         module, entry = self._load("datasets", name)
         found = _checked(getattr(module, entry.attribute, None), Dataset, entry)  # type: ignore[type-abstract]
-        dataset = found(entry.path) if name.startswith("imagefolder:") else found()  # type: ignore[call-arg]
+        place = self._folders.get(name)
+        given = (entry.path,) if name.startswith(FOLDER) else ()
+        dataset = found(*given, *([place.classes] if place is not None else []))
         if not isinstance(dataset.task, Task):
             raise UsageError(
                 f"{entry.path}: the task of {name} is {dataset.task!r}, but must be an object of a "
                 "subclass of Task, such as task = MyTask()"
             )
         return dataset
+
+    def add_folder(self, name: str, place: "DataPlace") -> None:
+        """Say where the images lie, or lay, that a specification names by their digest."""
+        self._folders[name] = place
 
     def import_own(self) -> None:
         """Import what is not shipped and may define tasks: the user's files, and data sets of packages.

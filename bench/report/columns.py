@@ -13,7 +13,7 @@ SUPPORT = ("support_true", "support_read", "support_missed", "support_exact")
 
 IDENTITY = (
     "id", "group", "setting", "label", "method", "options", "method_version", "role",
-    "control_of", "control_of_label", "control_of_target", "model", "dataset", "task", "target",
+    "control_of", "control_of_label", "control_of_target", "model", "dataset", "data", "task", "target",
     "seed", "budget", "protocol", "protocol_version", "recipe", "coupling", "weights", "threads",
     "device", "unreachable", "note",
 )  # fmt: skip
@@ -36,7 +36,7 @@ LATENCY = (
     latency_column("speedup_measured", 1, sparse=True),
 )
 _TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
-         "control_of_label", "dataset", "task", "budget", "protocol", "recipe", "coupling",
+         "control_of_label", "dataset", "data", "task", "budget", "protocol", "recipe", "coupling",
          "weights", "device", "note", "live_units"}  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from bench.data.tasks import TASKS, unknown_task
 from bench.errors import UsageError
 from bench.report.attachments import Curve, ExampleFile, curves_of, example_file
 from bench.report.columns import LATENCY, frame_of, kept_column
+from bench.report.dataset_names import DatasetNames
 from bench.store.json_values import Json, JsonObject, RecordError, Scalar
 from bench.store.records import (
     CostRecord,
@@ -79,6 +80,7 @@ class _Reader:
     environments: Counter[tuple[tuple[str, str], ...]] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     several_versions: set[str] = field(default_factory=set)
+    datasets: DatasetNames = field(default_factory=DatasetNames)
 
     def note_versions(self) -> None:
         """Find the methods whose results come from more than one version."""
@@ -123,6 +125,7 @@ class _Reader:
             self.warnings.append(f"trial {trial.id} has {unknown_task(record.task_name)}")
             return
         self.records[trial.id] = record
+        self.datasets.note(record.spec, trial)
         self.specs[trial.id] = record.spec
         self.costs[trial.id] = trial.cost()
         facts = _environment(trial)
@@ -190,7 +193,8 @@ def _identity(reader: _Reader, trial_id: str) -> dict[str, Scalar]:
         "control_of_label": reader.label(followed) if followed else None,
         "control_of_target": followed.target if followed else None,
         "model": spec.model,
-        "dataset": spec.dataset,
+        "dataset": reader.datasets.shown(spec),
+        "data": spec.data,
         "target": spec.target,
         "seed": spec.seed,
         "budget": spec.budget,
@@ -227,7 +231,8 @@ def _setting(spec: TrialSpec) -> JsonObject:
     """Return what two trials must share to be compared."""
     names = ("model", "dataset", "budget", "protocol", "protocol_version", "recipe", "threads",
              "coupling")  # fmt: skip
-    return {name: getattr(spec, name) for name in names}
+    of_data = {} if spec.data is None else {"data": spec.data}
+    return {name: getattr(spec, name) for name in names} | of_data
 
 
 def _digest(value: Mapping[str, Json]) -> str:

@@ -21,8 +21,8 @@ from bench.report.statistics import differences, half_width
 
 _KEYS = (
     "group", "setting", "label", "method", "options", "method_version", "role",
-    "control_of_label", "control_of_target", "model", "dataset", "task", "target", "budget", "protocol",
-    "protocol_version", "recipe", "coupling", "weights", "threads", "note",
+    "control_of_label", "control_of_target", "model", "dataset", "data", "task", "target", "budget",
+    "protocol", "protocol_version", "recipe", "coupling", "weights", "threads", "note",
 )  # fmt: skip
 _SPREAD: tuple[Statistic, ...] = ("mean", "sd", "half_width")
 _RANGE: tuple[Literal["median", "min", "max"], ...] = ("median", "min", "max")

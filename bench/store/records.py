@@ -429,6 +429,15 @@ class ResolvedRecord(Record):
     recipe: dict[str, AnyJson] = Field(default_factory=dict, description="of one training, by name")
 
 
+class DataPlace(Record):
+    """The place of data that a specification names by their digest alone."""
+
+    path: str = Field(description="absolute, of the image folder or the folder of downloaded data")
+    classes: list[str] = Field(
+        default_factory=list, description="of an image folder: its classes, in the order of labels"
+    )
+
+
 class SpecRecord(Record):
     """spec.json: what a trial is, with defaults written out, and the code it was run with."""
 
@@ -436,6 +445,9 @@ class SpecRecord(Record):
     resolved: ResolvedRecord = ResolvedRecord()
     sources: dict[str, str] | None = Field(
         default=None, description="hash of the code of its method, model and dataset"
+    )
+    data: DataPlace | None = Field(
+        default=None, description="where the data lay that `spec.data` is the digest of"
     )
 
 

@@ -8,6 +8,7 @@ from bench.store import source_hash
 from bench.store.results import Results
 from bench.sweep.config import RunConfig
 from bench.sweep.machine import Machine
+from bench.sweep.planned_data import PlannedDataCheck
 
 
 class SweepContext:
@@ -17,6 +18,7 @@ class SweepContext:
         self.config = config
         self.results = Results(config.out)
         self.registry = Registry(config.plugins)
+        self.data = PlannedDataCheck(config, self.registry)
         self.machine: Machine = config.machine
         self._parts: dict[tuple[str, str, int | None, int | None], Parts] = {}
 
@@ -30,8 +32,11 @@ class SweepContext:
         always = self.registry.dataset(name)
         dataset = always.for_seed(seed)
         key = (name, budget, size, None if dataset is always else seed)
-        if key not in self._parts:
+        if key in self._parts:
+            self.data.check(dataset, name, seed)
+        else:
             split = dataset.load(self.config.data_dir)
+            self.data.check(dataset, name, seed, split)
             if budget == "smoke":
                 split = shrink_for_smoke(split)
             device, limit = self.machine.device, self.config.resident_bytes

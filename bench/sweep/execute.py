@@ -174,4 +174,6 @@ def _spec_record(context: SweepContext, spec: TrialSpec) -> SpecRecord:
     resolved = ResolvedRecord.model_construct(
         options=asdict(method), recipe=asdict(recipe_from(spec.recipe))
     )
-    return SpecRecord(spec=spec, resolved=resolved, sources=registry.sources_of(spec))
+    record = SpecRecord(spec=spec, resolved=resolved, sources=registry.sources_of(spec))
+    planned = context.data.of(spec)
+    return record if planned is None else record.model_copy(update={"data": planned.place})

@@ -12,8 +12,9 @@ from bench.errors import TrialFailed, UsageError
 from bench.graph.cut import compact
 from bench.graph.structure import Layout
 from bench.plan.build_network import build, input_shape
-from bench.plan.registry import Registry
+from bench.plan.registry import FOLDER, Registry
 from bench.store.json_values import RecordError
+from bench.store.records import read_spec
 from bench.store.results import TrialFolder
 from bench.store.trial_identity import TrialSpec
 from bench.training.loop import load_model
@@ -62,6 +63,8 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
         ) from error
     weights, masks = (folder.file(f"{n}.safetensors", record) for n in ("model", "masks"))
     spec = record.spec
+    if spec.dataset.startswith(FOLDER):
+        _add_folder(registry, folder, spec)
     dataset = registry.dataset(spec.dataset).for_seed(spec.seed)
     network, layout = build(registry, spec.model, dataset, spec.seed, spec.coupling)
     _load(network, load_file(weights), folder.id)
@@ -70,6 +73,18 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
         spec, network.eval(), layout, load_file(masks), dataset, shape,
         record.metrics.not_compacted,
     )  # fmt: skip
+
+
+def _add_folder(registry: Registry, folder: TrialFolder, spec: TrialSpec) -> None:
+    """Say which classes the trial's images had; they need not be here any more."""
+    try:
+        place = read_spec(folder.path / "spec.json").data
+    except RecordError as error:
+        raise UsageError(
+            f"the classes of {spec.dataset} stand in a file that is not sound: {error}"
+        ) from error
+    if place is not None:
+        registry.add_folder(spec.dataset, place)
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], trial_id: str) -> None:

@@ -55,6 +55,8 @@ def _inputs(
         # The forward pass is code: two networks may share every tensor.
         "model": [spec.model, context.registry.source_of("models", spec.model)],
     }
+    if spec.data is not None:  # the parts' digests hold sizes of files, not their content
+        environment["data"] = spec.data
     return TrialInputs(
         recipe=recipe,
         seed=spec.seed,
