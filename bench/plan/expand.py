@@ -101,6 +101,7 @@ def _cells(
             method="", method_version=0, model=model, dataset=dataset, seed=0, budget=request.budget,
             protocol_version=PROTOCOL_VERSION, threads=threads, coupling=request.coupling,
             recipe=_recipe(registry, model, dataset, request),
+            sources=registry.own_code(model=model, dataset=dataset),
         )  # fmt: skip
         weights = checker.weights(request, model, dataset)
         for method in methods:
@@ -141,7 +142,7 @@ def _unused_weights(request: Request, cells: list[_Cell]) -> list[str]:
 
 
 def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: Controls) -> None:
-    specs = [_cell_spec(cell, seed, target) for target in cell.targets]
+    specs = [_cell_spec(registry, cell, seed, target) for target in cell.targets]
     plan.add(specs)
     if cell.built.rate_here() == "none" or cell.method == "random" or controls == "none":
         return
@@ -162,16 +163,19 @@ def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: 
         plan.add(followers)
 
 
-def _cell_spec(cell: _Cell, seed: int, target: float | None) -> TrialSpec:
+def _cell_spec(registry: Registry, cell: _Cell, seed: int, target: float | None) -> TrialSpec:
+    spec = _spec(registry, cell.method, cell.setting, seed)
     return dataclasses.replace(
-        cell.setting, method=cell.method, method_version=cell.built.version, options=cell.options,
-        seed=seed, target=target,
-    )  # fmt: skip
+        spec, method_version=cell.built.version, options=cell.options, target=target
+    )
 
 
 def _spec(registry: Registry, method: str, setting: TrialSpec, seed: int) -> TrialSpec:
     version = registry.method(method).version
-    return dataclasses.replace(setting, method=method, method_version=version, seed=seed)
+    sources = setting.sources | registry.own_code(method=method)
+    return dataclasses.replace(
+        setting, method=method, method_version=version, seed=seed, sources=sources
+    )
 
 
 def _runnable(registry: Registry, request: Request) -> list[str]:

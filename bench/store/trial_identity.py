@@ -32,6 +32,8 @@ class TrialSpec:
         threads: CPU threads; other numbers than 1 give other bits.
         rates_of: id of the trial whose rates this control follows.
         budget_of: id of the trial whose whole training cost this control spends.
+        sources: the code of its method, model and dataset where it is not shipped with bench: the
+            hash of a user's file with its neighbours, or an installed package and its version.
     """
 
     method: str
@@ -50,6 +52,7 @@ class TrialSpec:
     threads: int = 1
     rates_of: str | None = None
     budget_of: str | None = None
+    sources: dict[str, AnyJson] = field(default_factory=dict)
 
     def as_json(self) -> JsonObject:
         """Return the specification; what has its default is left out."""
