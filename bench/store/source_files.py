@@ -171,7 +171,7 @@ def _refuse_detours(folder: Path, file: str, texts: Mapping[str, bytes], tree: a
                 raise UsageError(
                     f"{folder / file} imports {name}, which is {detour.relative_to(folder)} of its own "
                     "folder under another name, so that its code would be no part of a trial's identity; "
-                    f"write: import {'.'.join(detour.relative_to(folder).with_suffix('').parts)}"
+                    "import a file of the folder by its name there, as in: import helper"
                 )
 
 
@@ -187,7 +187,8 @@ def _outside_name_of(name: str, folder: Path) -> Path | None:
         inner = [place.joinpath(*rest[:depth]) for depth in range(len(rest) + 1)]
         found += [f for p in inner for f in (p / "__init__.py", p.with_name(f"{p.name}.py"))]
     whole = (file.resolve() for file in found if file.is_file())
-    return next((f for f in whole if f.is_relative_to(folder) and not _is_installed(f)), None)
+    inside = [f for f in whole if f.is_relative_to(folder) and not _is_installed(f)]
+    return inside[-1] if inside else None
 
 
 def _spec_of(name: str) -> ModuleSpec | None:
