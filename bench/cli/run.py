@@ -79,6 +79,7 @@ def _run(plan: "Plan", data: "DataIdentities", config: "RunConfig") -> int:
     results.create()
     pending = find_pending(plan, results, registry, config.retry_failed, config.rerun_changed)
     _tell(*plan.notes, *pending.warnings)
+    _keep_own_files(results, registry)
     left = [plan.trials[i] for chain in pending.chains for i in chain.trials]
     _check_data(data, left)
     _fetch_weights(registry, left)
@@ -91,6 +92,16 @@ def _run(plan: "Plan", data: "DataIdentities", config: "RunConfig") -> int:
     if not config.as_json:
         _end(results, plan, outcome)
     return 1 if outcome.failed else 0
+
+
+def _keep_own_files(results: "Results", registry: Registry) -> None:
+    """Copy the user's files, so that trials can be rebuilt when these have changed."""
+    from bench.store.source_copies import SourceCopies, remember
+
+    copies = SourceCopies(results.folder / "sources")
+    for files in registry.files_read():
+        copies.keep(files)
+        remember(files)
 
 
 def _time_networks(

@@ -54,11 +54,11 @@ def show_finished(folder: TrialFolder, registry: Registry, as_json: bool) -> Non
     """Print a finished trial: what it is, what came out, and what is left of each layer."""
     record = finished_record(folder)
     registry.import_own()
-    summary = _summary(folder, record)
     try:
         rows, why = _layers(folder, registry), ""
     except BenchError as error:  # the record is sound; only its network cannot be built here
         rows, why = [], str(error)
+    summary = _summary(folder, record)  # the data set's file may define its task
     if as_json:
         facts = {"folder": str(folder.path), "status": "finished", **as_written(record),
                  "measured": as_written(folder.cost()), "summary": summary,
@@ -93,6 +93,7 @@ def _summary(folder: TrialFolder, record: ResultRecord) -> dict[str, str]:
         "weights": spec.weights or "",
         "data set": spec.dataset,
         "data": _data(folder, record),
+        "own code": ", ".join(f"{role} {code}" for role, code in sorted(spec.sources.items())),
         "seed": str(spec.seed),
         "budget": f"{spec.budget}; too short for a result" if spec.budget == "smoke"
         else spec.budget,

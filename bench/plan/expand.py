@@ -111,6 +111,7 @@ def _cells(
             method="", method_version=0, model=model, dataset=dataset, seed=0, budget=request.budget,
             protocol_version=PROTOCOL_VERSION, threads=threads, coupling=request.coupling,
             recipe=_recipe(registry, model, dataset, request),
+            sources=registry.own_code(model=model, dataset=dataset),
         )  # fmt: skip
         weights = checker.weights(request, model, dataset)
         for method in methods:
@@ -158,7 +159,7 @@ def _add_cell(
     controls: Controls,
     data: DataIdentities,
 ) -> None:
-    specs = [_cell_spec(cell, seed, target, data) for target in cell.targets]
+    specs = [_cell_spec(registry, cell, seed, target, data) for target in cell.targets]
     plan.add(specs)
     if cell.built.rate_here() == "none" or cell.method == "random" or controls == "none":
         return
@@ -179,19 +180,22 @@ def _add_cell(
         plan.add(followers)
 
 
-def _cell_spec(cell: _Cell, seed: int, target: float | None, data: DataIdentities) -> TrialSpec:
+def _cell_spec(
+    registry: Registry, cell: _Cell, seed: int, target: float | None, data: DataIdentities
+) -> TrialSpec:
+    spec = _spec(registry, cell.method, cell.setting, seed, data)
     return dataclasses.replace(
-        _with_data(cell.setting, seed, data), method=cell.method, options=cell.options,
-        method_version=cell.built.version, target=target,
-    )  # fmt: skip
+        spec, method_version=cell.built.version, options=cell.options, target=target
+    )
 
 
 def _spec(
     registry: Registry, method: str, setting: TrialSpec, seed: int, data: DataIdentities
 ) -> TrialSpec:
     version = registry.method(method).version
+    sources = setting.sources | registry.own_code(method=method)
     placed = _with_data(setting, seed, data)
-    return dataclasses.replace(placed, method=method, method_version=version)
+    return dataclasses.replace(placed, method=method, method_version=version, sources=sources)
 
 
 def _with_data(setting: TrialSpec, seed: int, data: DataIdentities) -> TrialSpec:

@@ -15,7 +15,7 @@ IDENTITY = (
     "id", "group", "setting", "label", "method", "options", "method_version", "role",
     "control_of", "control_of_label", "control_of_target", "model", "dataset", "data", "task", "target",
     "seed", "budget", "protocol", "protocol_version", "recipe", "coupling", "weights", "threads",
-    "device", "unreachable", "note",
+    "code", "device", "unreachable", "note",
 )  # fmt: skip
 _MEASURED = (
     "validation_loss", "collapsed", *SUPPORT, "pruning_rate", "pruning_rate_prunable", "compression",
@@ -37,7 +37,7 @@ LATENCY = (
 )
 _TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
          "control_of_label", "dataset", "data", "task", "budget", "protocol", "recipe", "coupling",
-         "weights", "device", "note", "live_units"}  # fmt: skip
+         "weights", "code", "device", "note", "live_units"}  # fmt: skip
 
 
 Statistic = Literal["mean", "sd", "half_width", "median", "min", "max", "mean_not_collapsed"]

@@ -81,19 +81,24 @@ class _Reader:
     warnings: list[str] = field(default_factory=list)
     several_versions: set[str] = field(default_factory=set)
     datasets: DatasetNames = field(default_factory=DatasetNames)
+    several_codes: set[str] = field(default_factory=set)
 
     def note_versions(self) -> None:
-        """Find the methods whose results come from more than one version."""
+        """Find the methods whose results come from more than one version, or from a file that changed."""
         found = {(s.method, s.method_version) for s in self.specs.values()}
         counts = Counter(method for method, _ in found)
         self.several_versions = {method for method, n in counts.items() if n > 1}
+        codes = {(s.method, s.sources.get("method")) for s in self.specs.values()}
+        counts = Counter(method for method, _ in codes)
+        self.several_codes = {method for method, n in counts.items() if n > 1}
 
     def label(self, spec: TrialSpec) -> str:
         """Return the name a method has in tables, with options and version where they tell it apart."""
         given = ",".join(f"{k}={v}" for k, v in sorted(spec.options.items()))
         label = f"{spec.method}[{given}]" if given else spec.method
         label += f" from {spec.weights}" if spec.weights else ""
-        return f"{label} v{spec.method_version}" if spec.method in self.several_versions else label
+        label = f"{label} v{spec.method_version}" if spec.method in self.several_versions else label
+        return f"{label} ({_short_code(spec)})" if spec.method in self.several_codes else label
 
     def folder(self, results: Results, ids: Collection[str] | None) -> None:
         try:
@@ -204,6 +209,7 @@ def _identity(reader: _Reader, trial_id: str) -> dict[str, Scalar]:
         "coupling": spec.coupling,
         "weights": spec.weights,
         "threads": spec.threads,
+        "code": canonical(_code_of_setting(spec)).decode() if _code_of_setting(spec) else "",
         "device": reader.devices[trial_id],
         "note": SMOKE if spec.budget == "smoke" else "",
     }
@@ -231,8 +237,21 @@ def _setting(spec: TrialSpec) -> JsonObject:
     """Return what two trials must share to be compared."""
     names = ("model", "dataset", "budget", "protocol", "protocol_version", "recipe", "threads",
              "coupling")  # fmt: skip
-    of_data = {} if spec.data is None else {"data": spec.data}
-    return {name: getattr(spec, name) for name in names} | of_data
+    shared: JsonObject = {name: getattr(spec, name) for name in names}
+    if spec.data is not None:
+        shared["data"] = spec.data
+    code = _code_of_setting(spec)
+    return shared | {"sources": code} if code else shared
+
+
+def _code_of_setting(spec: TrialSpec) -> JsonObject:
+    """Return the code of the network and data set, where it is part of the specification."""
+    return {role: code for role, code in spec.sources.items() if role != "method"}
+
+
+def _short_code(spec: TrialSpec) -> str:
+    """Return what tells a method's code from others in a label."""
+    return f"code {str(spec.sources.get('method', 'not kept'))[:8]}"
 
 
 def _digest(value: Mapping[str, Json]) -> str:

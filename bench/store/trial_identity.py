@@ -34,6 +34,8 @@ class TrialSpec:
             and for those that are drawn from the seed. Where they lie is not part of a trial.
         rates_of: id of the trial whose rates this control follows.
         budget_of: id of the trial whose whole training cost this control spends.
+        sources: the code of its method, model and dataset where it is not shipped with bench: the
+            hash of a user's file with its neighbours, or an installed package and its version.
     """
 
     method: str
@@ -53,6 +55,7 @@ class TrialSpec:
     data: str | None = None
     rates_of: str | None = None
     budget_of: str | None = None
+    sources: dict[str, AnyJson] = field(default_factory=dict)
 
     def as_json(self) -> JsonObject:
         """Return the specification; what has its default is left out."""

@@ -3,9 +3,12 @@
 from bench.choices import Budget
 from bench.data.batches import Part, Parts
 from bench.data.splits import shrink_for_smoke
+from bench.plan.recorded_code import registry_of_run
 from bench.plan.registry import Registry
 from bench.store import source_hash
 from bench.store.results import Results
+from bench.store.source_copies import SourceCopies
+from bench.store.trial_identity import TrialSpec
 from bench.sweep.config import RunConfig
 from bench.sweep.machine import Machine
 from bench.sweep.planned_data import PlannedDataCheck
@@ -26,6 +29,12 @@ class SweepContext:
         """Set the process's threads and numerics, and take the hash of the code as it is now."""
         self.machine.prepare()
         source_hash.of_core()  # a file edited during the run must not count as what runs
+        self.registry.entries("methods")  # nor may one that is being edited hide the others
+
+    def use_code_of(self, spec: TrialSpec) -> None:
+        """Take a user's files as they were when this trial was planned."""
+        copies = SourceCopies(self.results.folder / "sources")
+        self.registry = registry_of_run(self.registry, spec, copies)
 
     def parts(self, name: str, budget: Budget, size: int | None, seed: int) -> Parts:
         """Load a data set once per process; one that is drawn, once for each seed."""

@@ -83,6 +83,7 @@ def _run(
 ) -> ResultRecord:
     started = time.perf_counter()
     (folder / "error.json").unlink(missing_ok=True)
+    context.use_code_of(spec)
     write_json(folder / "spec.json", _spec_record(context, spec).as_json())
     write_json(folder / "env.json", context.machine.record(list(context.config.command)).as_json())
     method = method_of(context.registry, spec.method, spec.options)

@@ -12,10 +12,12 @@ from bench.errors import TrialFailed, UsageError
 from bench.graph.cut import compact
 from bench.graph.structure import Layout
 from bench.plan.build_network import build, input_shape
+from bench.plan.recorded_code import registry_of_record
 from bench.plan.registry import FOLDER, Registry
 from bench.store.json_values import RecordError
 from bench.store.records import read_spec
 from bench.store.results import TrialFolder
+from bench.store.source_copies import SourceCopies
 from bench.store.trial_identity import TrialSpec
 from bench.training.loop import load_model
 
@@ -49,7 +51,11 @@ class Rebuilt:
 def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
     """Build a trial's network from its specification, stored weights and masks.
 
+    Args:
+        registry: with the files that the user names; what a record names is not run unasked.
+
     Raises:
+        NotRunUnasked: the network or data set is a file that its user has not allowed.
         UsageError: the trial is not finished, its files are not those it was recorded with, or its
             weights are not those of the network as it is built today.
     """
@@ -63,6 +69,8 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
         ) from error
     weights, masks = (folder.file(f"{n}.safetensors", record) for n in ("model", "masks"))
     spec = record.spec
+    copies = SourceCopies(folder.path.parent.parent / "sources")
+    registry = registry_of_record(registry, spec, copies)
     if spec.dataset.startswith(FOLDER):
         _add_folder(registry, folder, spec)
     dataset = registry.dataset(spec.dataset).for_seed(spec.seed)
