@@ -29,12 +29,10 @@ Status = Literal["finished", "failed", "started", "waiting"]
 
 
 def write_json(path: Path, value: Json) -> None:
-    """Write JSON under a temporary name, flush it to disk and rename it."""
+    """Write JSON as a file that appears whole."""
     with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def file_digest(path: Path) -> str:
