@@ -85,12 +85,17 @@ class TrialFolder:
         except RecordError:
             return ErrorRecord(error="its error.json is missing or unreadable", traceback="")
 
-    def cost(self) -> CostRecord:
-        """Return the costs that vary between machines; empty where they were not kept."""
+    def cost(self) -> tuple[CostRecord, str]:
+        """Return the costs that vary between machines, and what was wrong with them.
+
+        They are empty where they were not kept, or are not sound; their file stays as it is.
+        """
         try:
-            return read_cost(self.path / "cost.json")
-        except RecordError:
-            return CostRecord()
+            return read_cost(self.path / "cost.json"), ""
+        except RecordMissing:
+            return CostRecord(), ""
+        except RecordError as error:
+            return CostRecord(), f"the costs of trial {self.id} are not shown: {error}"
 
 
 class Results:

@@ -14,7 +14,7 @@ from bench.measure import latency
 from bench.measure.sparse import with_sparse_linear
 from bench.plan.registry import Registry
 from bench.store.json_values import RecordError, RecordMissing
-from bench.store.records import CostRecord, LatencyRecord, LatencySetup, read_cost
+from bench.store.records import CostRecord, LatencyRecord, LatencySetup, read_cost, seal_cost
 from bench.store.results import Results, TrialFolder, write_json
 from bench.sweep.machine import Machine
 from bench.sweep.reload import Rebuilt, rebuilt
@@ -51,7 +51,7 @@ def measure_all(
                 tell(f"trial {trial_id} has no latency: {error}")
                 continue
             with_times = cost.model_copy(update={"latency": times})
-            write_json(folder.path / "cost.json", with_times.as_json())
+            write_json(folder.path / "cost.json", seal_cost(with_times, trial_id).as_json())
             done += 1
     return done
 
@@ -80,7 +80,7 @@ def _setup(machine: Machine, effort: Effort) -> LatencySetup:
 
 
 def _has_times(folder: TrialFolder, machine: Machine, effort: Effort) -> bool:
-    before = folder.cost().latency
+    before = folder.cost()[0].latency
     return before is not None and before.setup == _setup(machine, effort)
 
 
