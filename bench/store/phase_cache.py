@@ -29,6 +29,8 @@ from bench.store.records import Record
 R = TypeVar("R", bound=Record)
 FLUSHED_SECONDS = 1.0  # of work that a power cut may not cost: 45 MB are flushed in a tenth of it
 
+_UNREADABLE = (SafetensorError, OSError, KeyError, ValueError, RecursionError)
+
 
 class Stored(NamedTuple, Generic[R]):
     """What a file of the cache holds."""
@@ -147,11 +149,26 @@ class PhaseStore:
             return None
         try:
             return _read(path, kind)
-        except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
+        except _UNREADABLE as error:
             why = str(error) if isinstance(error, _Damaged) else "it cannot be read"
         if path not in self._told:
             self._told.add(path)
             self._tell(f"{path} is damaged ({why}): {therefore}")
+        return None
+
+
+def read_phase(folder: Path, key: str) -> PhaseRecord | None:
+    """Return the record of a finished phase of any kind; None where it is missing or damaged.
+
+    Args:
+        folder: `phases/` of a results folder, which stays as it is.
+    """
+    path = folder / f"{key}.safetensors"
+    if path.parent != folder or not path.is_file():
+        return None
+    try:
+        return _read(path, PhaseRecord).record
+    except _UNREADABLE:
         return None
 
 
