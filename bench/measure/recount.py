@@ -174,7 +174,7 @@ def hold_outputs(
     if images.task.keeps_examples:
         of_files["examples.safetensors"] = examples(images.test, outputs["test"])
     for name, tensors in of_files.items():
-        if name in record.files and name not in tally.seen:
+        if name in record.files and name in tally.equal:  # the file of the record
             tally.hold(f"outputs in {name}", [], _unlike(folder / name, tensors, relative))
 
 

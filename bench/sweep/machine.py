@@ -118,7 +118,7 @@ class Machine:
             git_commit=_git_commit(),
             flags=flags,
         )
-        return self.arithmetic().model_copy(update=dict(more))
+        return EnvironmentRecord.model_validate({**self.arithmetic().as_json(), **more.as_json()})
 
 
 def _version(package: str) -> str | None:
