@@ -283,7 +283,7 @@ def _terminate(*_: Any) -> None:
 def main() -> None:
     """Run the command line and exit.
 
-    0 is good, 1 a failed trial, 2 a wrong request, 130 Ctrl-C and 143 SIGTERM.
+    0 is good, 1 a failed trial or a difference, 2 a wrong request, 130 Ctrl-C and 143 SIGTERM.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -45,7 +45,7 @@ def verify_command(
         done.append(found)
         if len(finished) > 1:
             counter = f"[{number:>{len(str(len(finished)))}}/{len(finished)}]"
-            click.echo(f"{counter} {found.label}: {_outcome(found)}", err=True)
+            _say(f"{counter} {found.label}: {_outcome(found)}", err=True)
     others = Counter[str](trial.status() for trial in trials if trial not in finished)
     if as_json:
         click.echo(json.dumps(_as_json(results, done, others), indent=1))
@@ -98,13 +98,13 @@ def _print(results: Results, done: "list[Verified]", others: Counter[str]) -> No
     """Print differences, what was left out and why, and how many trials are equal."""
     for found in done:
         if len(done) == 1 or found.tally.differences:
-            click.echo(f"{found.trial}  {found.label}: {_outcome(found)}")
+            _say(f"{found.trial}  {found.label}: {_outcome(found)}")
         for each in found.tally.differences:
             click.echo(
                 f"  {each.figure}: recorded {_value(each.recorded)}, found {_value(each.found)}"
             )
         for note in found.notes:
-            click.echo(f"  perhaps because {note}")
+            _say(f"  perhaps because {note}")
     _print_left_out(done)
     different = sum(bool(each.tally.differences) for each in done)
     click.echo(
@@ -112,7 +112,7 @@ def _print(results: Results, done: "list[Verified]", others: Counter[str]) -> No
         f"{len(done) - different} without a difference, {different} with one"
     )
     if others:
-        click.echo(f"Not verified: {_in_words(others)}")
+        _say(f"Not verified: {_in_words(others)}")
 
 
 def _print_left_out(done: "list[Verified]") -> None:
@@ -124,12 +124,12 @@ def _print_left_out(done: "list[Verified]") -> None:
             figures.setdefault(each.why, set()).update(each.figures)
             trials[each.why] += 1
     if figures:
-        click.echo("Not counted again:")
+        _say("Not counted again:")
     for why, names in figures.items():
         shown = sorted(names)[:_MOST_FIGURES]
         more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
         of = f" ({trials[why]} trials)" if len(done) > 1 else ""
-        click.echo(f"  {', '.join(shown)}{more}{of}: {why}")
+        _say(f"  {', '.join(shown)}{more}{of}: {why}")
 
 
 def _as_json(results: Results, done: "list[Verified]", others: Counter[str]) -> JsonObject:
@@ -155,6 +155,13 @@ def _trial(found: "Verified") -> Json:
         "not_counted": [{"figures": list(e.figures), "why": e.why} for e in tally.left_out],
         "notes": list(found.notes),
     }
+
+
+def _say(line: str, err: bool = False) -> None:
+    """Print a line; a record may hold anything, and a terminal obeys what it is sent."""
+    click.echo(
+        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line), err=err
+    )
 
 
 def _value(value: Json) -> str:

@@ -60,7 +60,7 @@ class Tally:
         """Hold every column that was found against the recorded one."""
         before, now = recorded.as_json(), found.as_json()
         older = [name for name in now if name not in before]
-        for name in now.keys() - set(older):
+        for name in sorted(now.keys() & before.keys()):
             self.hold(name, before[name], now[name], (spans or {}).get(name))
         self.leave_out(older, "the version that wrote the record did not have them")
 

@@ -169,11 +169,13 @@ def hold_outputs(
     spans = (
         None if is_same_machine else _spans(found, outputs, images, errors, OTHER_MACHINE_FIGURE)
     )
-    tally.columns(record.metrics, found, spans)
+    _hold_quality(tally, record, images.task, found, spans)
     of_files = {"predictions.safetensors": images.task.stored(outputs)}
     if images.task.keeps_examples:
         of_files["examples.safetensors"] = examples(images.test, outputs["test"])
     for name, tensors in of_files.items():
+        if tensors and name not in record.files:
+            tally.leave_out([name], "the record knows of no such file")
         if name in record.files and name in tally.equal:  # the file of the record
             tally.hold(f"outputs in {name}", [], _unlike(folder / name, tensors, relative))
 
@@ -197,6 +199,20 @@ def hold_predictions(tally: Tally, record: ResultRecord, file: Path, images: Ima
             names, f"{file.name} holds rounded outputs, of which the task cannot say the error"
         )
         return
+    _hold_quality(tally, record, task, found, spans)
+
+
+def _hold_quality(
+    tally: Tally,
+    record: ResultRecord,
+    task: Task,
+    found: QualityColumns,
+    spans: Mapping[str, Span] | None,
+) -> None:
+    """Hold the columns of a task; every version has written the headline."""
+    headline = task.headline.column
+    if record.metrics.column(headline) is None:
+        tally.hold(headline, None, found.column(headline))
     tally.columns(record.metrics, found, spans)
 
 
@@ -243,12 +259,21 @@ def _outputs_in(file: Path, images: Images) -> dict[str, Tensor] | str:
         outputs = load_file(file)
     except (OSError, SafetensorError):
         return f"{file.name} cannot be read"
-    lengths = {name: len(part) for name, part in images.by_name().items()}
-    if {name: len(each) for name, each in outputs.items() if each.dim() == 2} != lengths:
-        return f"{file.name} does not hold a row for every image of the data set"
+    parts = images.by_name()
+    if outputs.keys() != parts.keys() or not all(_fits(outputs[n], parts[n]) for n in parts):
+        return f"{file.name} does not hold an output for every target of the data set"
     if not all(bool(each.isfinite().all()) for each in outputs.values()):
         return f"{file.name} holds numbers beyond float16"
     return outputs
+
+
+def _fits(outputs: Tensor, part: Part) -> bool:
+    """Return True where outputs can be held against a part's targets."""
+    if outputs.dim() != 2 or len(outputs) != len(part) or not outputs.is_floating_point():
+        return False
+    if part.task.targets == "labels":
+        return outputs.shape[1] > int(part.y.max())
+    return part.task.targets == "numbers" and outputs.shape == part.y.shape
 
 
 def _unlike(file: Path, expected: Mapping[str, Tensor], relative: float) -> list[str]:

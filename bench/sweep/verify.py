@@ -22,6 +22,7 @@ from bench.sweep.reload import Rebuilt, rebuilt
 from bench.training.network import about
 
 T = TypeVar("T")
+_NETWORK = {"model.safetensors", "masks.safetensors"}  # of every finished trial
 _PREDICTIONS = "predictions.safetensors"
 _OF_A_MOMENT = ("train_seconds", "peak_memory_mb", "trial_seconds", "work", "latency")
 
@@ -64,7 +65,8 @@ def verify(context: SweepContext, folder: TrialFolder) -> Verified:
 
 
 def _hold_file_digests(tally: Tally, record: ResultRecord, folder: TrialFolder) -> None:
-    for name, digest in record.files.items():
+    unnamed = dict.fromkeys(_NETWORK - record.files.keys(), "no hash of it")
+    for name, digest in {**record.files, **unnamed}.items():
         path = folder.path / name
         if path.parent != folder.path:
             found = "no file of its folder"

@@ -202,6 +202,11 @@ def test_any_column_that_is_changed_and_sealed_again_is_named(copied: Path) -> N
         found = verify(context, TrialFolder(trial)).tally.differences
         assert [each.figure for each in found] == [name]
         (trial / "result.json").write_bytes(original)
+    resealed(trial, lambda r: r["metrics"].pop("top1"))
+    assert differing(trial) == ["top1"]
+    resealed(trial, lambda r: r["metrics"].update(top1="\x1b[31m<b>x</b>"))
+    assert differing(trial) == ["top1"]
+    (trial / "result.json").write_bytes(original)
     resealed(trial, lambda r: r.update(unreachable=True, task="regression"))
     assert sorted(differing(trial)) == ["task", "unreachable"]
 
@@ -403,6 +408,36 @@ def test_on_another_machine_rounding_is_allowed_and_nothing_more(copied: Path) -
     assert differing(trial) == ["top1"]
     (trial / "env.json").write_text(json.dumps(machine))
     assert sorted(differing(trial)) == ["test_loss", "top1"], "on the same one the last bit counts"
+
+
+@pytest.mark.parametrize("wrong", ["rows", "classes", "names", "infinite"])
+def test_predictions_that_do_not_fit_the_data_are_left_out_with_the_reason(
+    copied: Path, wrong: str
+) -> None:
+    trial = of_method(copied, "dense")
+    (trial / "model.safetensors").unlink()  # nothing but the predictions is left
+
+    def change(tensors: dict[str, Tensor]) -> None:
+        test = tensors.pop("test")
+        tensors["other" if wrong == "names" else "test"] = {
+            "rows": test[:-1], "classes": test[:, :2], "names": test, "infinite": test + float("inf"),
+        }[wrong].contiguous()  # fmt: skip
+
+    rewritten(trial / "predictions.safetensors", change)
+    resealed(trial)
+    tally = verified(trial).tally
+    assert [each.figure for each in tally.differences] == ["model.safetensors"]
+    why = {name: each.why for each in tally.left_out for name in each.figures}
+    assert why["top1"].startswith("predictions.safetensors")
+
+
+def test_a_terminal_is_not_sent_what_a_record_holds(bench: Bench, copied: Path) -> None:
+    trial = of_method(copied, "dense")
+    resealed(trial, lambda r: r["metrics"].update(top1="\x1b[31mred"))
+    shell = bench("verify", str(copied))
+    assert shell.code == 1
+    assert "\x1b" not in shell.out + shell.err
+    assert "red" in shell.out
 
 
 # -- a request that cannot be carried out ----------------------------------------------------------
