@@ -54,6 +54,9 @@ def show_finished(folder: TrialFolder, registry: Registry, as_json: bool) -> Non
     """Print a finished trial: what it is, what came out, and what is left of each layer."""
     record = finished_record(folder)
     registry.import_own()
+    cost, wrong = folder.cost()
+    if wrong:
+        click.echo(f"Note: {wrong}", err=True)
     try:
         rows, why = _layers(folder, registry), ""
     except BenchError as error:  # the record is sound; only its network cannot be built here
@@ -61,7 +64,7 @@ def show_finished(folder: TrialFolder, registry: Registry, as_json: bool) -> Non
     summary = _summary(folder, record)  # the data set's file may define its task
     if as_json:
         facts = {"folder": str(folder.path), "status": "finished", **as_written(record),
-                 "measured": as_written(folder.cost()), "summary": summary,
+                 "measured": as_written(cost), "summary": summary,
                  "layers": [asdict(row) for row in rows], "totals": _totals(rows)}  # fmt: skip
         click.echo(json.dumps(facts | ({"no_layers": why} if why else {}), indent=1))
         return

@@ -82,6 +82,7 @@ class _Reader:
     several_versions: set[str] = field(default_factory=set)
     datasets: DatasetNames = field(default_factory=DatasetNames)
     several_codes: set[str] = field(default_factory=set)
+    unsealed: int = 0  # trials whose shown costs have no seal
 
     def note_versions(self) -> None:
         """Find the methods whose results come from more than one version, or from a file that changed."""
@@ -132,11 +133,27 @@ class _Reader:
         self.records[trial.id] = record
         self.datasets.note(record.spec, trial)
         self.specs[trial.id] = record.spec
-        self.costs[trial.id] = trial.cost()
+        self._cost(trial)
         facts = _environment(trial)
         self.environments[facts] += 1
         self.devices[trial.id] = dict(facts).get("device", "")
         self.examples |= example_file(trial, record)
+
+    def _cost(self, trial: TrialFolder) -> None:
+        cost, wrong = trial.cost()
+        self.costs[trial.id] = cost
+        if wrong:
+            self.warnings.append(wrong)
+        self.unsealed += bool(cost.model_fields_set) and not cost.is_sealed
+
+    def note_unsealed(self) -> None:
+        """Say of how many trials an older version wrote the costs."""
+        if self.unsealed:
+            them = "1 trial has" if self.unsealed == 1 else f"{self.unsealed} trials have"
+            self.warnings.append(
+                f"{them} a cost.json without a seal, as older versions wrote it: a change of seconds, "
+                "memory or latency would not be noticed"
+            )
 
 
 def load(results: Sequence[Results], ids: Collection[str] | None = None) -> Loaded:
@@ -145,6 +162,7 @@ def load(results: Sequence[Results], ids: Collection[str] | None = None) -> Load
     for folder in results:
         reader.folder(folder, ids)
     reader.note_versions()
+    reader.note_unsealed()
     rows = [_row(reader, trial_id) for trial_id in sorted(reader.records)]
     done = reader.records.keys() | reader.failures.keys()
     failures = [f for i, f in sorted(reader.failures.items()) if i not in reader.records]

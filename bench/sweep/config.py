@@ -12,6 +12,8 @@ from bench.errors import UsageError
 from bench.plan.data_identity import PlannedData
 from bench.sweep.machine import Machine, device_named
 
+MOST_THREADS = 1024
+
 
 class RunConfig(BaseModel):
     """One run: where it reads and writes, and who computes. Checked once, when it is made.
@@ -36,7 +38,7 @@ class RunConfig(BaseModel):
     out: Path
     data_dir: Path = Path("data")
     device: str = "auto"
-    threads: int = Field(default=1, ge=1, le=1024)
+    threads: int = Field(default=1, ge=1, le=MOST_THREADS)
     jobs: int | Literal["auto"] = "auto"
     plugins: tuple[Path, ...] = ()
     checkpoint_seconds: float = Field(default=30.0, ge=0, allow_inf_nan=False)

@@ -1,5 +1,7 @@
 """The context of a process that runs trials: results, plug-ins, machine and loaded data."""
 
+from collections.abc import Callable
+
 from bench.choices import Budget
 from bench.data.batches import Part, Parts
 from bench.data.splits import shrink_for_smoke
@@ -15,9 +17,14 @@ from bench.sweep.planned_data import PlannedDataCheck
 
 
 class SweepContext:
-    """What a run's configuration names, opened in one process."""
+    """What a run's configuration names, opened in one process.
+
+    Attributes:
+        tell: is given sentences for the user about the trial that is running.
+    """
 
     def __init__(self, config: RunConfig) -> None:
+        self.tell: Callable[[str], None] = lambda sentence: None
         self.config = config
         self.results = Results(config.out)
         self.registry = Registry(config.plugins)

@@ -30,6 +30,7 @@ from bench.store.records import (
     WorkRecord,
     joined,
     seal,
+    seal_cost,
 )
 from bench.store.results import file_digest, write_json
 from bench.store.trial_identity import SCHEMA, TrialSpec
@@ -93,7 +94,7 @@ def _run(
     _write_log(folder, trial.events)
     seconds = time.perf_counter() - started
     cost = _machine_cost(trial, context.machine, seconds)
-    write_json(folder / "cost.json", cost.as_json())
+    write_json(folder / "cost.json", seal_cost(cost, spec.id).as_json())
     write_json(folder / "result.json", record.as_json())
     return record
 

@@ -15,7 +15,7 @@ from bench.measure.sparse import with_sparse_linear
 from bench.plan.recorded_code import NotRunUnasked
 from bench.plan.registry import Registry
 from bench.store.json_values import RecordError, RecordMissing
-from bench.store.records import CostRecord, LatencyRecord, LatencySetup, read_cost
+from bench.store.records import CostRecord, LatencyRecord, LatencySetup, read_cost, seal_cost
 from bench.store.results import Results, TrialFolder, write_json
 from bench.sweep.machine import Machine
 from bench.sweep.reload import Rebuilt, rebuilt
@@ -56,7 +56,7 @@ def measure_all(
                 unasked += isinstance(error, NotRunUnasked)
                 continue
             with_times = cost.model_copy(update={"latency": times})
-            write_json(folder.path / "cost.json", with_times.as_json())
+            write_json(folder.path / "cost.json", seal_cost(with_times, trial_id).as_json())
             done += 1
     if unasked:
         raise NotRunUnasked(
@@ -90,7 +90,7 @@ def _setup(machine: Machine, effort: Effort) -> LatencySetup:
 
 
 def _has_times(folder: TrialFolder, machine: Machine, effort: Effort) -> bool:
-    before = folder.cost().latency
+    before = folder.cost()[0].latency
     return before is not None and before.setup == _setup(machine, effort)
 
 

@@ -21,7 +21,7 @@ from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
 from bench.sweep.pending import Pending
-from bench.sweep.progress import Detail, Epoch, Event, Failed, Finished, Reporter, Started
+from bench.sweep.progress import Detail, Epoch, Event, Failed, Finished, Note, Reporter, Started
 
 Send = Callable[[Event], None]
 Assignment = tuple[TrialSpec, bool]  # and whether its finished record is to be replaced
@@ -88,6 +88,9 @@ class _EventSender:
     def epoch(self, done: int, of: int) -> None:
         self(Epoch(done, of))
 
+    def note(self, sentence: str) -> None:
+        self(Note(sentence))
+
 
 def _run_chain(context: SweepContext, chain: list[Assignment], worker: int, send: Send) -> None:
     """Run trials in turn; one that fails is recorded and the next one goes on."""
@@ -95,6 +98,7 @@ def _run_chain(context: SweepContext, chain: list[Assignment], worker: int, send
         started = time.perf_counter()
         send_event = _EventSender(spec, worker, send)
         send_event(Started())
+        context.tell = send_event.note
         try:
             record = execute(context, spec, send_event.epoch, replace)
         except Exception as error:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -67,7 +69,7 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
         raise UsageError(
             f"the record of trial {folder.id} is not sound: {error.problem}"
         ) from error
-    weights, masks = (folder.file(f"{n}.safetensors", record) for n in ("model", "masks"))
+    weights, masks = (_tensors(folder.file(f"{n}.safetensors", record)) for n in ("model", "masks"))
     spec = record.spec
     copies = SourceCopies(folder.path.parent.parent / "sources")
     registry = registry_of_record(registry, spec, copies)
@@ -75,10 +77,10 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
         _add_folder(registry, folder, spec)
     dataset = registry.dataset(spec.dataset).for_seed(spec.seed)
     network, layout = build(registry, spec.model, dataset, spec.seed, spec.coupling)
-    _load(network, load_file(weights), folder.id)
+    _load(network, weights, folder.id)
     shape = input_shape(registry, spec.model, dataset)
     return Rebuilt(
-        spec, network.eval(), layout, load_file(masks), dataset, shape,
+        spec, network.eval(), layout, masks, dataset, shape,
         record.metrics.not_compacted,
     )  # fmt: skip
 
@@ -93,6 +95,18 @@ def _add_folder(registry: Registry, folder: TrialFolder, spec: TrialSpec) -> Non
         ) from error
     if place is not None:
         registry.add_folder(spec.dataset, place)
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """Read a file of tensors.
+
+    Raises:
+        UsageError: it is none, though it is the file of the record.
+    """
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise UsageError(f"{file} is not a file of tensors ({error})") from error
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], trial_id: str) -> None:

@@ -63,7 +63,7 @@ def _inputs(
         target=spec.target,
         train=parts.train,
         validation=parts.validation,
-        store=PhaseStore(context.results.folder / "phases"),
+        store=PhaseStore(context.results.folder / "phases", context.tell),
         environment=environment,
         checkpoint_seconds=context.config.checkpoint_seconds,
         reference=_reference(context, spec),

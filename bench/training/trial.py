@@ -23,7 +23,7 @@ from bench.graph.structure import Layout
 from bench.graph.trace import activations
 from bench.pruning.gates import Gates
 from bench.pruning.hard_mask import apply_hard
-from bench.pruning.masks import Masks, same
+from bench.pruning.masks import REACHED, Masks, same
 from bench.seeds import derive, generator, seed_globally
 from bench.store import source_hash
 from bench.store.json_values import Json, JsonObject
@@ -43,7 +43,6 @@ from bench.training.surroundings import Surroundings
 from bench.training.trial_records import KeptState, TrainingArguments, TrialInputs, Work
 
 T = TypeVar("T")
-_REACHED = 1 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class RunningTrial(Trial):
         target = self._inputs.target
         if target is None:
             raise TrialFailed("at_target: this method's rate is emergent, it has no target")
-        return self.masks.compression >= target * _REACHED or self.masks.at_floor
+        return self.masks.compression >= target * REACHED or self.masks.at_floor
 
     @property
     def reference(self) -> Reference | None:
@@ -380,7 +379,7 @@ def outcome_of(trial: RunningTrial) -> TrialOutcome:
     return TrialOutcome(
         trial.model, trial.layout, masks, trial._rounds, trial._lr_scale, trial._kept, trial._curves,
         trial._index_bits, trial._events, trial._ledger.costs, trial._ledger.cost, trial._ledger.work,
-        unreachable=target is not None and masks.compression < target * _REACHED,
+        unreachable=target is not None and masks.compression < target * REACHED,
     )  # fmt: skip
 
 

@@ -153,6 +153,18 @@ class Task:
             return {}
         return {name: each.float() for name, each in outputs.items()}
 
+    def spans(
+        self, outputs: "Tensor", targets: "Tensor", error: "Tensor"
+    ) -> dict[str, tuple[float, float]]:
+        """Return the least and the largest value of columns where outputs are known up to an error.
+
+        `loss` and `collapsed` may be among them. Nothing where the task cannot tell.
+
+        Args:
+            error: of each output, from 0 on; of a shape that broadcasts to the outputs'.
+        """
+        return {}
+
     @property
     def identity(self) -> bytes:
         """Return what the digest of a part takes in of its task."""
