@@ -134,11 +134,11 @@ def _pinned(files: SourceFiles, spec: TrialSpec, role: Role) -> Pinned:
 
 def _check_package(registry: Registry, spec: TrialSpec, role: Role) -> None:
     """Refuse another version of an installed package than the one that was run."""
-    then = spec.sources.get(role)
-    if then is None or is_source_hash(then):
+    if role not in spec.sources or is_source_hash(spec.sources[role]):
         return
+    then = spec.sources[role]
     now = registry.find(KIND_OF[role], getattr(spec, role)).distribution
-    if now != then:
+    if not now or now != then:
         raise UsageError(
             f"the {role} {getattr(spec, role)} of trial {spec.id} is of {then}, and here it is of "
             f"{now or 'no installed package'}; install {then} to build it again"
