@@ -339,7 +339,8 @@ def hold_costs(tally: Tally, record: ResultRecord, phases: Path) -> None:
     for cost in costs:
         total.add(cost)
     least = {"epochs_total": total.epochs, "images_seen": total.images_seen,
-             "images_forward": total.images_forward, "optimizer_steps": total.optimizer_steps,
+             "images_forward": total.images_forward,
+             "multiply_adds_outside": total.multiply_adds_outside, "optimizer_steps": total.optimizer_steps,
              "trainings": sum(cost.epochs > 0 for cost in costs)}  # fmt: skip
     for name in names:
         tally.hold(name, record.metrics.column(name), least[name], (least[name], float("inf")))
