@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.cli.main import main
+from bench.store import source_hash
 from bench.store.records import CostColumns, sealed
 from bench.store.results import Results, TrialFolder, file_digest
 from bench.sweep.config import RunConfig
@@ -75,6 +76,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copied(base: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(base, tmp_path / "results" / "default"))
+
+
+def forget_own_networks() -> None:
+    """Let this process know no more of them than the next one would."""
+    for name in [n for n in sys.modules if n.startswith("bench_user_net_")]:
+        del sys.modules[name]
+    source_hash._BY_MODULE.clear()
 
 
 def of_method(out: Path, method: str) -> Path:
@@ -356,7 +364,7 @@ def test_without_its_network_a_trial_is_counted_from_its_predictions(
     bench: Bench, own: Path
 ) -> None:
     Path("net.py").unlink()
-    sys.modules.pop(next((n for n in sys.modules if n.startswith("bench_user_net_")), ""), None)
+    forget_own_networks()
     shell = bench("verify", "--plugin", "mine.py", "--json")
     assert shell.code == 0, shell.out
     (found,) = json.loads(shell.out)["trials"]
@@ -381,10 +389,7 @@ def test_without_its_data_sets_code_a_trial_is_left_out_with_the_reason(
 
 def test_code_that_was_changed_since_is_named_where_figures_differ(bench: Bench, own: Path) -> None:
     Path("net.py").write_text(NET.replace("nn.ReLU()", "nn.Sigmoid()"))
-    sys.modules.pop(next(n for n in sys.modules if n.startswith("bench_user_net_")))
-    from bench.store import source_hash
-
-    source_hash._BY_MODULE.clear()
+    forget_own_networks()
     shell = bench("verify", "--plugin", "mine.py")
     assert shell.code == 1
     assert "the code of the model net.py:build is not what the trial was run with" in shell.out
