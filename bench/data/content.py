@@ -5,7 +5,8 @@ is no part of it. A mark costs no reading of files: it is of their names, labels
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -20,10 +21,17 @@ HashFiles = Callable[[Path, Sequence[str]], list[str]]
 def digest_of_split(split: Split, classes: int, hash_files: HashFiles) -> str:
     """Return the digest of three parts, which is the same wherever they were loaded from."""
     parts = (split.train, split.validation, split.test)
+    names: dict[Path, list[str]] = {}
+    for part in (part for part in parts if isinstance(part, ImageFiles)):
+        names.setdefault(part.root, []).extend(part.paths)
+    # One pass over all files of a folder, and one bar that shows it.
+    known = {root: dict(zip(n, hash_files(root, n), strict=True)) for root, n in names.items()}
     sha = hashlib.sha256(f"split\0{classes}\0".encode())
     for part in parts:
-        of_part = _of_files(part, hash_files) if isinstance(part, ImageFiles) else _of_tensors(part)
-        sha.update(of_part.encode())
+        if isinstance(part, ImageFiles):
+            sha.update(_of_files(part, known[part.root]).encode())
+        else:
+            sha.update(_of_tensors(part).encode())
     return sha.hexdigest()
 
 
@@ -40,19 +48,23 @@ def mark_of_part(images: AnyImages) -> str:
     if isinstance(images, Images):
         return _of_tensors(images)
     named = zip(images.paths, images.y.tolist(), strict=True)
-    return _mark((f"{name}\0{label}", images.root / name) for name, label in named)
+    return _mark((f"{name}\0{label}", _join(images.root, name)) for name, label in named)
 
 
 def mark_of_files(folder: Path, names: Sequence[str]) -> str:
     """Return a hash of the sizes and times of files, in their order."""
-    return _mark((name, folder / name) for name in names)
+    return _mark((name, _join(folder, name)) for name in names)
 
 
-def _mark(named: Iterable[tuple[str, Path]]) -> str:
+def _join(folder: Path, name: str) -> str:
+    return os.path.join(folder, name)  # noqa: PTH118 - there may be millions, and paths are slow to make
+
+
+def _mark(named: Iterable[tuple[str, str]]) -> str:
     sha = hashlib.sha256()
     for name, path in named:
         try:
-            facts = path.stat()
+            facts = os.stat(path)  # noqa: PTH116
         except OSError:
             sha.update(_bytes(f"{name}\0missing\0"))
         else:
@@ -73,11 +85,10 @@ def _buffer(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().numpy().reshape(-1).view("uint8").data
 
 
-def _of_files(images: ImageFiles, hash_files: HashFiles) -> str:
+def _of_files(images: ImageFiles, known: Mapping[str, str]) -> str:
     sha = hashlib.sha256(f"images\0{images.shape}\0".encode())
-    hashes = hash_files(images.root, images.paths)
-    for name, label, of_file in zip(images.paths, images.y.tolist(), hashes, strict=True):
-        sha.update(_bytes(f"{label}\0{of_file}\0{name}\0"))
+    for name, label in zip(images.paths, images.y.tolist(), strict=True):
+        sha.update(_bytes(f"{label}\0{known[name]}\0{name}\0"))
     return sha.hexdigest()
 
 

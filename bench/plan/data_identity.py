@@ -63,6 +63,7 @@ class DataIdentities:
         self.found: list[PlannedData] = []
         self.checked: set[str] = set()
         self.missing: dict[str, str] = {}
+        self._datasets: dict[str, Dataset] = {}
         self._by_name: dict[tuple[str, int | None], PlannedData | None] = {}
 
     def of(self, name: str, seed: int) -> PlannedData | None:
@@ -71,7 +72,9 @@ class DataIdentities:
         Raises:
             DataMissing, DataDamaged: the files are not there or not sound.
         """
-        always = self.registry.dataset(name)
+        if name not in self._datasets:  # an image folder is walked through when it is made
+            self._datasets[name] = self.registry.dataset(name)
+        always = self._datasets[name]
         dataset = always.for_seed(seed)
         key = (name, None if dataset is always else seed)
         if key not in self._by_name:
