@@ -22,8 +22,8 @@ def digest_of_split(split: Split, classes: int, hash_files: HashFiles) -> str:
     """Return the digest of three parts, which is the same wherever they were loaded from."""
     parts = (split.train, split.validation, split.test)
     names: dict[Path, list[str]] = {}
-    for part in (part for part in parts if isinstance(part, ImageFiles)):
-        names.setdefault(part.root, []).extend(part.paths)
+    for images in (part for part in parts if isinstance(part, ImageFiles)):
+        names.setdefault(images.root, []).extend(images.paths)
     # One pass over all files of a folder, and one bar that shows it.
     known = {root: dict(zip(n, hash_files(root, n), strict=True)) for root, n in names.items()}
     sha = hashlib.sha256(f"split\0{classes}\0".encode())
