@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from bench.errors import UsageError
+from bench.errors import UnknownName, UsageError
 from bench.plan.plugins import function_in_file, in_file
 from bench.plan.registry import KIND_OF, Pinned, Registry, Role
 from bench.store.source_copies import SourceCopies, is_source_hash, remembered
@@ -137,7 +137,9 @@ def _check_package(registry: Registry, spec: TrialSpec, role: Role) -> None:
     if role not in spec.sources or is_source_hash(spec.sources[role]):
         return
     then = spec.sources[role]
-    now = registry.find(KIND_OF[role], getattr(spec, role)).distribution
+    now = ""
+    with suppress(UnknownName):
+        now = registry.find(KIND_OF[role], getattr(spec, role)).distribution
     if not now or now != then:
         raise UsageError(
             f"the {role} {getattr(spec, role)} of trial {spec.id} is of {then}, and here it is of "

@@ -143,6 +143,10 @@ def test_an_installed_package_stands_for_its_plugins_by_its_version(
         UsageError, match="is of their-networks==1.0, and here it is of their-networks==1.1"
     ):
         registry_of_record(install("1.1"), spec, copies)
+    with pytest.raises(
+        UsageError, match="here it is of no installed package; install their-networks==1.0"
+    ):
+        registry_of_record(Registry(), replace(spec, model="gone"), copies)
 
 
 def test_shipped_plugins_have_no_code_in_a_specification(net: Path) -> None:
