@@ -1,8 +1,11 @@
 """DropNeuron: groups, their proximal maps and gradients, dropout on hidden units, options."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +13,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_networks import MakeTrial, small_conv, small_mlp
+from small_networks import Blobs, MakeTrial, small_conv, small_mlp
 from torch import Tensor, nn
 
 from bench.api import Fixture, Recipe, UsageError
+from bench.data.batches import Part
 from bench.methods import _groups
-from bench.methods._dropout import hidden_dropout
+from bench.methods._dropout import without_own_dropout
 from bench.methods._penalty import Penalty
 from bench.methods.dropneuron import DropNeuron, in_groups, out_groups
+from bench.training.loop import Training
+from bench.training.trial import RunningTrial
+from bench.training.trial_records import TrainingArguments
 
 # The checks write weights as (inputs, outputs); torch has them the other way round.
 HAND = torch.tensor([[3.0, 4, 0], [4, -3, 12]], dtype=torch.float64).T.contiguous()
@@ -242,6 +249,20 @@ def test_a_group_that_one_family_empties_is_exactly_zero(
 # -- dropout ---------------------------------------------------------------------------------------
 
 
+@contextmanager
+def dropping(trial: RunningTrial, keep_prob: float | None) -> Iterator[None]:
+    """What DropNeuron puts around its training, and its training around every epoch."""
+    penalty = DropNeuron(keep_prob=keep_prob).penalty(trial)
+    cpu = torch.device("cpu")
+    arguments = TrainingArguments(
+        trial.recipe, 0, 0, 0, 1, 1, 1.0, None, "hard", nn.functional.cross_entropy
+    )
+    part = Part.of(Blobs().load(Path()).train, Blobs(), None, cpu)
+    training = Training(arguments, trial.model, trial.layout, trial.masks, part, penalty, trial)
+    with without_own_dropout(trial, keep_prob is not None), training._changed_inputs():
+        yield
+
+
 def mlp_with_dropout() -> nn.Module:
     model = small_mlp()
     model.relu1 = nn.Sequential(nn.ReLU(), nn.Dropout(0.3))
@@ -275,7 +296,7 @@ def test_hidden_linear_units_alone_are_dropped_and_the_rest_scaled(make_trial: M
     whole = dict(reads.seen)
     hooks = {n: len(m._forward_pre_hooks) for n, m in model.named_modules()}
     torch.manual_seed(0)
-    with hidden_dropout(trial, 0.8):
+    with dropping(trial, 0.8):
         assert model.relu1[1].p == 0
         model.eval()(x)
         assert torch.equal(reads.seen["fc2"], whole["fc2"])  # only in training
@@ -295,7 +316,7 @@ def test_hidden_linear_units_alone_are_dropped_and_the_rest_scaled(make_trial: M
 def test_features_of_convolutions_are_not_dropped(make_trial: MakeTrial) -> None:
     trial = make_trial(conv_with_two_linear)
     linear = [n for n, m in trial.model.named_modules() if isinstance(m, nn.Linear)]
-    with hidden_dropout(trial, 0.5):
+    with dropping(trial, 0.5):
         assert [len(trial.model.get_submodule(n)._forward_pre_hooks) for n in linear] == [0, 1]
 
 
@@ -303,9 +324,9 @@ def test_dropout_is_taken_off_after_an_error_and_none_changes_nothing(
     make_trial: MakeTrial,
 ) -> None:
     trial = make_trial(mlp_with_dropout)
-    with pytest.raises(RuntimeError, match="on purpose"), hidden_dropout(trial, 0.5):
+    with pytest.raises(RuntimeError, match="on purpose"), dropping(trial, 0.5):
         raise RuntimeError("on purpose")
-    with hidden_dropout(trial, None):
+    with dropping(trial, None):
         assert trial.model.relu1[1].p == 0.3
         assert not trial.model.fc2._forward_pre_hooks
     assert trial.model.relu1[1].p == 0.3

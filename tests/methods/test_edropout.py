@@ -605,10 +605,18 @@ def test_after_the_freeze_masks_stand_still_and_weights_do_not(
     make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(edropout, "Evolution", Watched)
-    trial = make_trial(normed_conv, epochs=6, schedule="constant", lr=0.01)
-    trial.model.register_forward_pre_hook(
-        lambda module, args: trial._events.append(dict(forward=len(args[0])))
-    )
+    events: list[Any] = []
+
+    def watched() -> nn.Module:
+        model = normed_conv()
+        model.register_forward_pre_hook(
+            lambda module, args: events.append(dict(forward=len(args[0])))
+        )
+        return model
+
+    trial = make_trial(watched, epochs=6, schedule="constant", lr=0.01)
+    trial._events = events
+    events.clear()  # what the trial itself looked at
     EDropout(freeze=0.5, converged=0.0).prune(trial)
     passes, images = [0], [0]
     ends = []

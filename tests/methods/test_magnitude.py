@@ -128,7 +128,7 @@ def test_dropped_weights_and_their_optimiser_state_are_zero_after_every_step(
     make_trial: MakeTrial, method: Magnitude, optimizer: str
 ) -> None:
     target = 4.0 if method.rate_here() == "target" else None
-    trial = make_trial(small_conv, target, optimizer=optimizer, epochs=1, lr=0.01, weight_decay=0.1)
+    recipe = dict(optimizer=optimizer, epochs=1, lr=0.01, weight_decay=0.1)
     looked = []
 
     def look(used: torch.optim.Optimizer) -> None:
@@ -142,7 +142,8 @@ def test_dropped_weights_and_their_optimiser_state_are_zero_after_every_step(
                 assert not bool(tensor[gone].any())
                 looked.append(int(gone.sum()))
 
-    with after_each_step(look):
+    with after_each_step(look):  # before the trial begins: later hooks are refused
+        trial = make_trial(small_conv, target, **recipe)
         method.prune(trial)
     assert len(looked) >= 18 * 3 * 2
     assert max(looked) > 100

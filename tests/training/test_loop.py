@@ -582,9 +582,13 @@ def test_a_diverging_training_fails_and_names_the_first_bad_step(make_trial: Mak
 
 
 def test_callback_hooks_are_called_in_the_documented_order(make_trial: MakeTrial) -> None:
-    trial = make_trial(epochs=2)
+    def watched() -> nn.Module:
+        model = small_mlp()
+        model.register_forward_hook(lambda *_: Watch.seen.append(("forward", None)))
+        return model
+
+    trial = make_trial(watched, epochs=2)
     Watch.seen.clear()
-    trial.model.register_forward_hook(lambda *_: Watch.seen.append(("forward", None)))
     trial.train(callback=Watch())
     names = [what for what, _ in Watch.seen if what != "labels"]
     one_step = ["batch", "forward", "penalty", "gradients", "step"]

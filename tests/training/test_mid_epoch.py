@@ -262,7 +262,7 @@ def test_it_goes_on_from_streamed_images_as_from_resident_ones(
         made = make_trial(dropping, seed=3, augment=AUGMENT, epochs=EPOCHS)
         part = Part.of(Blobs().load(tmp_path).train, Blobs(), None, torch.device("cpu"),
                        resident_bytes=resident_bytes)  # fmt: skip
-        made._counter.remove()
+        made._image_counter.remove()
         trial = RunningTrial(made.model, made.layout, dataclasses.replace(made._inputs, train=part))
         return trial, roaming(trial)
 

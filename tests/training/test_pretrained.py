@@ -215,7 +215,7 @@ def test_a_classifier_is_taken_whole_or_not_at_all() -> None:
 
 def trial_from(make_trial: MakeTrial, weights: FittedWeights | None, **more: Any) -> Trial:
     made = make_trial(small_conv, **more)
-    made._counter.remove()
+    made._image_counter.remove()
     setting = dataclasses.replace(made._inputs, weights=weights)
     return RunningTrial(made.model, made.layout, setting)
 
@@ -262,7 +262,7 @@ def test_weights_are_not_changed_by_the_trial_that_uses_them(make_trial: MakeTri
 
 def test_the_control_of_a_method_that_never_trained_never_trains(make_trial: MakeTrial) -> None:
     made = trial_from(make_trial, None)
-    made._counter.remove()
+    made._image_counter.remove()
     reference = Reference("pretrained", (), 1.0, False, {}, epochs=0)
     setting = dataclasses.replace(
         made._inputs, weights=FittedWeights(other_weights()), reference=reference
