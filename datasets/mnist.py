@@ -2,6 +2,7 @@
 
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,13 +10,15 @@ import torch
 
 from bench.api import (
     AUTOENCODER,
+    PART_NAMES,
     DataDamaged,
     DataMissing,
     Dataset,
     Images,
+    PartName,
     Split,
     check_images,
-    with_validation,
+    train_and_validation,
 )
 
 
@@ -32,9 +35,16 @@ class Mnist(Dataset):
     split_as: ClassVar[str] = ""  # another data set of the same images: no split may mix them
 
     def load(self, root: Path) -> Split:
+        return Split(*self.load_parts(root))
+
+    def load_parts(self, root: Path, names: Sequence[PartName] = PART_NAMES) -> tuple[Images, ...]:
         raw = root / self.folder / "raw"
         train = self._read(raw, "train")
-        return with_validation(train, self._read(raw, "t10k"), self.split_as or self.name)
+        train, validation = train_and_validation(train, self.split_as or self.name)
+        parts = {"train": train, "validation": validation}
+        if "test" in names:
+            parts["test"] = self._read(raw, "t10k")
+        return tuple(parts[name] for name in names)
 
     def fetch(self, root: Path) -> None:
         from torchvision import datasets  # takes a second to import

@@ -1,12 +1,12 @@
 """The start of a trial: network, data, weights and reference, as its specification names them."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from safetensors.torch import load_file
 from torch import nn
 
-from bench.data.batches import Parts
+from bench.data.batches import TrainingParts
 from bench.errors import TrialFailed, UsageError
 from bench.graph.structure import Layout
 from bench.plan.build_network import build
@@ -22,24 +22,39 @@ from bench.training.network import about
 from bench.training.pretrained import FittedWeights
 from bench.training.trial import RunningTrial
 from bench.training.trial_records import TrialInputs
+from bench.training.untouched import Snapshot, snapshot
+
+
+@dataclass(frozen=True)
+class StartedTrial:
+    """A trial at its start.
+
+    Attributes:
+        built: its network before a method sees it.
+    """
+
+    running: RunningTrial
+    parts: TrainingParts
+    built: Snapshot
 
 
 def trial_of(
     context: SweepContext, spec: TrialSpec, notify: Callable[[int, int], None]
-) -> tuple[RunningTrial, Parts]:
-    """Build what a method is given at its start, and the parts of its data set."""
-    maker = context.registry.model(spec.model)
-    parts = context.parts(spec.dataset, spec.budget, about(maker).input_size, spec.seed)
+) -> StartedTrial:
+    """Build what a method is given at its start."""
+    parts = context.training_parts(spec)
     network, layout = build(context.registry, spec.model, parts.dataset, spec.seed, spec.coupling)
+    built = snapshot(network)
     weights = _weights(context, spec, network, layout)
     network.to(context.machine.device)
-    return RunningTrial(network, layout, _inputs(context, spec, parts, weights, notify)), parts
+    running = RunningTrial(network, layout, _inputs(context, spec, parts, weights, notify))
+    return StartedTrial(running, parts, built)
 
 
 def _inputs(
     context: SweepContext,
     spec: TrialSpec,
-    parts: Parts,
+    parts: TrainingParts,
     weights: FittedWeights | None,
     notify: Callable[[int, int], None],
 ) -> TrialInputs:
