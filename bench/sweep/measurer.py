@@ -5,6 +5,7 @@ One such process stands beside each worker for the whole sweep. The worker waits
 
 import json
 import multiprocessing
+import os
 import signal
 import threading
 import traceback
@@ -24,6 +25,7 @@ from bench.store.trial_identity import TrialSpec
 from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 
+_SAFE_PATH = "PYTHONSAFEPATH"
 _TRIES = 2  # a process that ends while it measures is started once more
 
 
@@ -114,7 +116,7 @@ class MeasuringProcess:
         self._end = Finalize(self, _end, args=(self._process, self._connection), exitpriority=10)
         # A thread: the server that it is forked from needs seconds for its imports.
         self._starting = threading.Thread(
-            target=_start_quietly, args=(self._process, theirs), daemon=True
+            target=_start_process, args=(self._process, theirs), daemon=True
         )
         self._starting.start()
 
@@ -133,20 +135,43 @@ class MeasuringProcess:
 
 
 def _processes() -> Any:
-    """Return a context whose processes come from a fresh server, which has the imports done."""
+    """Return a context whose processes come from a fresh server, which has the slow imports done."""
     if "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.sweep.measurer"])
+    # Not bench itself: the server does not know where this process has it from.
+    context.set_forkserver_preload(["torch", "safetensors.torch"])
+    _start_server()
     return context
 
 
-def _start_quietly(process: BaseProcess, theirs: Connection) -> None:
-    """Start a process that Ctrl-C never reaches, nor the server that it comes from."""
-    if hasattr(signal, "pthread_sigmask"):  # is inherited; Windows has none
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    process.start()
-    theirs.close()  # so that its end is seen by the end of the pipe
+def _start_server() -> None:
+    """Start the server, unless it runs, such that Ctrl-C reaches neither it nor its processes."""
+    from multiprocessing import forkserver  # Windows has none
+
+    safe = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"  # a file random.py in the user's folder is not Python's own
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # is inherited
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if safe is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = safe
+
+
+def _start_process(process: BaseProcess, theirs: Connection) -> None:
+    try:
+        process.start()
+    except (
+        EOFError,
+        OSError,
+    ):  # the server was ended: whoever asks will see nobody at the other end
+        return
+    finally:
+        theirs.close()  # so that its end is seen by the end of the pipe
 
 
 def _end(process: BaseProcess, connection: Connection) -> None:

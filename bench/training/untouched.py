@@ -85,11 +85,15 @@ def refuse_changes(
         TrialFailed: with the name of the module.
     """
     found = snapshot(model)
-    for name in (*built, *found):
-        if name not in found or name not in built:
-            verb = "took away" if name in built else "added"
-            raise TrialFailed(f"the method {verb} the module {name!r}{_UNDO}")
+    for name in sorted(built.keys() ^ found.keys()):
+        verb = "took away" if name in built else "added"
+        raise TrialFailed(f"the method {verb} the module {name!r}{_UNDO}")
+    for name in built:
         _refuse_changed_parts(_place(name, built[name]), built[name], found[name])
+    hooked = [n for n in built if found[n].hooks != built[n].hooks]
+    if hooked:
+        where = ", ".join(_place(name, built[name]) for name in hooked)
+        raise TrialFailed(f"the method left hooks, or took some away, on {where}{_UNDO}")
     changed = [
         (name, attribute)
         for name in built
@@ -114,8 +118,6 @@ _UNDO = (
 def _refuse_changed_parts(where: str, built: _Module, found: _Module) -> None:
     if found.kind is not built.kind:
         raise TrialFailed(f"the method put a {found.kind.__name__} in the place of {where}{_UNDO}")
-    if found.hooks != built.hooks:
-        raise TrialFailed(f"the method left a hook on {where}, or took one away{_UNDO}")
     if found.tensors != built.tensors:
         both = {*built.tensors, *found.tensors}
         names = sorted(n for n in both if built.tensors.get(n) != found.tensors.get(n))
