@@ -140,7 +140,7 @@ def _processes() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     # Not bench itself: the server does not know where this process has it from.
-    context.set_forkserver_preload(["torch", "safetensors.torch"])
+    context.set_forkserver_preload(["torch", "torch.utils.flop_counter", "safetensors.torch"])
     _start_server()
     return context
 
