@@ -50,9 +50,7 @@ def test_random_networks_and_those_of_one_type_agree_with_their_graph() -> None:
     model = Noisy()
     layout = layout_of(model, torch.zeros(1, *SHAPE))
     assert layout.graph is not None
-    before = torch.get_rng_state()
     assert removed(model, layout, {}, SHAPE).error == 0.0
-    assert torch.equal(torch.get_rng_state(), before)
     assert next(model.parameters()).dtype == torch.float32
 
 
