@@ -53,6 +53,10 @@ class TrialFailed(BenchError):
     exit_code = 1
 
 
+class NotInContract(TrialFailed, AttributeError):
+    """Something that a method asked of its trial, and a trial does not have."""
+
+
 class UsersCodeFailed(UsageError):
     """What a network or data set of the user's raised, told in its own words."""
 

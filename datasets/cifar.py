@@ -61,6 +61,9 @@ class Cifar10(Dataset):
 
         getattr(datasets, self.torchvision_name)(os.fspath(root), download=True)
 
+    def files(self, root: Path) -> list[Path]:
+        return [root / self.folder / file for file in (*self.train_files, self.test_file)]
+
     def verify(self, root: Path) -> None:
         """Read every file and compare its MD5 with the one that torchvision knows."""
         from torchvision import datasets

@@ -1,5 +1,6 @@
 """A user's own images, one folder per class: the data set behind the name `imagefolder:PATH`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.api import (
@@ -20,8 +21,11 @@ class ImageFolder(Photos):
     Where there is neither, images are split 80/10/10, each class in proportion. All are 256x256.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, names: Sequence[str] | None = None) -> None:
         """Find the classes in a folder.
+
+        Args:
+            names: of the classes, where they are known; the folder is then not looked at before `load`.
 
         Raises:
             DataMissing: there is no such folder.
@@ -29,18 +33,15 @@ class ImageFolder(Photos):
         """
         self.name = f"imagefolder:{path}"
         self.path = Path(path)
-        if not self.path.is_dir():
-            raise DataMissing(f"{self.name}: there is no folder {path}; give one that is there")
-        self.parts = self._parts()
-        self.names = self._classes()
+        self.names = self._classes(self._parts()) if names is None else list(names)
         self.classes = len(self.names)
 
     def load(self, root: Path) -> Split:
-        read = {part: self._read(part) for part in self.parts}
+        read = {part: self._read(part) for part in self._parts()}
         if len(read) == 1:
             (everything,) = read.values()
             return self._cut(everything)
-        held_out = [part for part in self.parts if part != "train"]
+        held_out = [part for part in read if part != "train"]
         train, test = read["train"], read[held_out[-1]]
         if len(held_out) == 2:
             return Split(train, read[held_out[0]], test)
@@ -53,28 +54,32 @@ class ImageFolder(Photos):
 
     def _parts(self) -> list[str]:
         """Return those of train, val or valid, and test that there are, in this order; "" without train."""
+        if not self.path.is_dir():
+            raise DataMissing(
+                f"{self.name}: there is no folder {self.path}; give one that is there"
+            )
         if not (self.path / "train").is_dir():
             return [""]
         if (self.path / "val").is_dir() and (self.path / "valid").is_dir():
             raise UsageError(f"{self.name} has both val and valid; remove or rename one of them")
         return [p for p in ("train", "val", "valid", "test") if (self.path / p).is_dir()]
 
-    def _classes(self) -> list[str]:
-        first = class_folders(self.path / self.parts[0])
-        where = str(self.path / self.parts[0])
+    def _classes(self, parts: Sequence[str]) -> list[str]:
+        first = class_folders(self.path / parts[0])
+        where = str(self.path / parts[0])
         if len(first) < 2:
             raise UsageError(
                 f"{self.name}: {where} has {len(first)} class folders, but at least 2 are needed; "
                 "put the images of each class into a folder of its own"
             )
-        for part in self.parts[1:]:
+        for part in parts[1:]:
             differ = sorted(set(class_folders(self.path / part)) ^ set(first))
             if differ:
                 raise UsageError(
                     f"{self.name}: the class folder {differ[0]!r} is in only one of "
-                    f"{self.parts[0]} and {part}; give both the same classes"
+                    f"{parts[0]} and {part}; give both the same classes"
                 )
-        for part in self.parts:
+        for part in parts:
             for name in first:
                 if not images_in(self.path / part / name):
                     raise UsageError(

@@ -1,5 +1,7 @@
 """MNIST and its two drop-in successors, read as torchvision lays them out."""
 
+import gzip
+import hashlib
 import os
 import struct
 from collections.abc import Sequence
@@ -20,6 +22,29 @@ from bench.api import (
     check_images,
     train_and_validation,
 )
+
+# SHA-256 of the unpacked files. torchvision knows the MD5 of the packed ones alone; the contents of these
+# were hashed from files whose own MD5s are the published ones (MNIST, Fashion-MNIST) or that were unpacked
+# from archives with torchvision's MD5 (Kuzushiji-MNIST's test files).
+_KNOWN = {
+    "MNIST": {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    "FashionMNIST": {
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+    "KMNIST": {
+        "t10k-images-idx3-ubyte": "76fbd229ce87db80dd281af5e6670de4ad0e42fb30a7bd643972994c47c1f42e",
+        "t10k-labels-idx1-ubyte": "a11dc742be8e781a40a92f53d6a4957e7b7d36df2faa097659131ebfd8fd60c6",
+    },
+}
+_IMAGES = {"train": 60_000, "t10k": 10_000}
 
 
 class Mnist(Dataset):
@@ -50,6 +75,53 @@ class Mnist(Dataset):
         from torchvision import datasets  # takes a second to import
 
         getattr(datasets, self.folder)(os.fspath(root), download=True)
+
+    def files(self, root: Path) -> list[Path]:
+        kinds = ("images-idx3-ubyte", "labels-idx1-ubyte")
+        raw = root / self.folder / "raw"
+        return [raw / f"{part}-{kind}" for part in _IMAGES for kind in kinds]
+
+    def verify(self, root: Path) -> str | None:
+        """Read every file and compare its content with the official one's."""
+        self.load(root)
+        unknown = [path for path in self.files(root) if not self._is_compared(path)]
+        if not unknown:
+            return None
+        names = " and ".join(path.name for path in unknown)
+        return (
+            f"{names}: no digest of the official content is known here, and {unknown[0].name}.gz, which "
+            f"could be compared, is not beside it; bench data fetch {self.name} into another folder gets it"
+        )
+
+    def _is_compared(self, path: Path) -> bool:
+        """Compare a file with a known digest, or with the packed file that it was unpacked from.
+
+        Raises:
+            DataDamaged: it is another one than the official one.
+        """
+        content = path.read_bytes()
+        known = _KNOWN[self.folder].get(path.name)
+        if known is None:
+            known = self._digest_of_packed(path.with_name(f"{path.name}.gz"))
+        has_all = int.from_bytes(content[4:8], "big") == _IMAGES[path.name.partition("-")[0]]
+        if not has_all or known not in (None, hashlib.sha256(content).hexdigest()):
+            raise DataDamaged(
+                f"{path} is not the official file of {self.name}; delete it and run bench data fetch "
+                f"{self.name}"
+            )
+        return known is not None
+
+    def _digest_of_packed(self, path: Path) -> str | None:
+        """Return the digest of what an official archive holds; None where there is no such file."""
+        from torchvision import datasets
+
+        if not path.is_file():
+            return None
+        data = path.read_bytes()
+        expected = dict(getattr(datasets, self.folder).resources).get(path.name)
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != expected:
+            return None
+        return hashlib.sha256(gzip.decompress(data)).hexdigest()
 
     def _read(self, raw: Path, part: str) -> Images:
         pixels = self._idx(raw / f"{part}-images-idx3-ubyte", dimensions=3).unsqueeze(1)

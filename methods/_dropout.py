@@ -13,34 +13,24 @@ from bench.api import Trial
 
 
 @contextmanager
-def hidden_dropout(trial: Trial, keep_prob: float | None) -> Iterator[None]:
-    """Drop out the hidden units of linear layers in training, and switch off the network's own dropout.
-
-    A unit is dropped where linear layers read it, after its activation. None: nothing is changed.
-    """
-    if keep_prob is None:
-        yield
-        return
-
-    def drop(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (dropout(inputs[0], 1 - keep_prob, module.training), *inputs[1:])
-
-    own = {m: m.p for m in trial.model.modules() if isinstance(m, _DropoutNd)}
-    hooks = []
+def without_own_dropout(trial: Trial, wanted: bool) -> Iterator[None]:
+    """Switch off the network's own dropout; where it is not wanted, nothing is changed."""
+    own = {m: m.p for m in trial.model.modules() if wanted and isinstance(m, _DropoutNd)}
     for module in own:
         module.p = 0.0
-    for name in _reading_linear_units(trial):
-        hooks.append(trial.model.get_submodule(name).register_forward_pre_hook(drop))
     try:
         yield
     finally:
         for module, p in own.items():
             module.p = p
-        for hook in hooks:
-            hook.remove()
 
 
-def _reading_linear_units(trial: Trial) -> list[str]:
+def hidden_dropout(trial: Trial, module: str, x: Tensor, keep_prob: float) -> Tensor:
+    """Drop out what a layer reads, while the network is trained."""
+    return dropout(x, 1 - keep_prob, trial.model.get_submodule(module).training)
+
+
+def reading_linear_units(trial: Trial) -> tuple[str, ...]:
     """Return the linear layers all of whose inputs are outputs of linear layers."""
     linear = {la.name for la in trial.layout.layers if not la.is_convolution}
     found = []
@@ -48,7 +38,7 @@ def _reading_linear_units(trial: Trial) -> list[str]:
         sources = {name for segment in layer.inputs for name, _ in segment.sources}
         if layer.name in linear and sources and sources <= linear:
             found.append(layer.name)
-    return found
+    return tuple(found)
 
 
 @contextmanager

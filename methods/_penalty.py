@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import Callback, Trial
+from bench.methods._dropout import hidden_dropout, reading_linear_units
 from bench.methods._groups import (
     in_groups,
     out_groups,
@@ -36,8 +37,7 @@ class Penalty(Callback):
             and `parts`: of a grouped convolution.
         single: layers whose weights and biases are in the L1 and L2 terms.
         kept_outputs: layers whose outputs cannot go; no proximal step empties their in-groups.
-        keep_prob: of the dropout around this training: it is not done here, but is part of what the
-            training is.
+        keep_prob: of dropout on hidden linear units, where linear layers read them; None: there is none.
     """
 
     l1: float
@@ -63,6 +63,13 @@ class Penalty(Callback):
         """The layers that are penalised; all linear ones where no term has a coefficient."""
         singles = self.single if self.l1 or self.l2 or not self.group else ()
         return tuple(dict.fromkeys((*singles, *self.grouped)))
+
+    def inputs(self, trial: Trial) -> tuple[str, ...]:
+        return () if self.keep_prob is None else reading_linear_units(trial)
+
+    def input(self, trial: Trial, module: str, x: Tensor) -> Tensor:
+        assert self.keep_prob is not None
+        return hidden_dropout(trial, module, x, self.keep_prob)
 
     def penalty(self, trial: Trial) -> Tensor | None:
         terms: list[Tensor] = []

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 
 from bench.api import Fixture, Layer, Level, Method, Rate, Trial, UsageError
-from bench.methods._dropout import hidden_dropout
+from bench.methods._dropout import without_own_dropout
 from bench.methods._groups import in_groups, out_groups
 from bench.methods._penalty import Families, Penalty
 from bench.methods._thresholds import absolutes, around, curve
@@ -64,7 +64,7 @@ class DropNeuron(Method):
 
     def prune(self, trial: Trial) -> None:
         penalty = self.penalty(trial)
-        with hidden_dropout(trial, self.keep_prob):
+        with without_own_dropout(trial, self.keep_prob is not None):
             trial.train(callback=penalty if penalty.does_anything else None)
         trial.keep("before_pruning", masked=False)
         threshold = self.threshold_here(trial)

@@ -38,9 +38,9 @@ def export_command(
 
     if form == "onnx":
         export_network.need_onnx()
-    registry = Registry(plugins)
+    registry = Registry(plugins, for_records=True)
     trial = rebuilt(registry, folder)
-    if _has_changed(registry, folder, trial.spec.model):
+    if "model" not in trial.spec.sources and _has_changed(registry, folder, trial.spec.model):
         click.echo(f"Note: the code of {trial.spec.model} has changed since trial {folder.id} was "
                    "run; the network is as the code is now", err=True)  # fmt: skip
     click.echo(f"Exporting {trial.spec.label}", err=True)
@@ -79,7 +79,8 @@ def _has_changed(registry: Registry, folder: TrialFolder, model: str) -> bool:
         then = read_sources(folder.path / "spec.json")
     except RecordError:
         return True
-    return then.get("model") != registry.source_of("models", model)
+    now = registry.source_of("models", model)
+    return then.get("model") != now and len(then.get("model", "")) in (0, len(now))
 
 
 def _tell(done: "Exported") -> None:

@@ -199,6 +199,40 @@ def measure(
     measure_command(results, effort, device, threads, plugins)
 
 
+@cli.command("verify")
+@click.argument("name", required=False, metavar="[TRIAL|FOLDER]")
+@click.option("--results", type=RESULTS, metavar="FOLDER",
+              help="Where to look for a trial.  [default: the newest run]")  # fmt: skip
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@data_dir
+@plugin
+@json
+def verify_results(
+    name: str | None,
+    results: Path | None,
+    device: str,
+    data_dir: Path,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Count the figures of finished trials again, from their files.
+
+    TRIAL is an id or the beginning of it, FOLDER a results folder; without either, the newest run is
+    meant. Sizes, rates and files are counted from the stored network and masks; quality by putting the
+    data into the network, or from stored predictions where its code is not here. Nothing is changed.
+
+    It says which figure of which trial differs, and what could not be counted again and why. Exit code
+    1: a figure differs.
+
+    
+    bench verify 3fa9
+    bench verify results/default --json
+    """
+    from bench.cli.verify import verify_command
+
+    sys.exit(verify_command(name, results, data_dir, device, plugins, as_json))
+
+
 @cli.command()
 @click.argument("results", required=False, type=RESULTS)
 def clean(results: Path | None) -> None:
@@ -249,7 +283,7 @@ def _terminate(*_: Any) -> None:
 def main() -> None:
     """Run the command line and exit.
 
-    0 is good, 1 a failed trial, 2 a wrong request, 130 Ctrl-C and 143 SIGTERM.
+    0 is good, 1 a failed trial or a difference, 2 a wrong request, 130 Ctrl-C and 143 SIGTERM.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -31,7 +31,7 @@ def measure_command(
         )
     done = measure_all(
         results,
-        Registry(plugins),
+        Registry(plugins, for_records=True),
         machine,
         effort,
         ids,

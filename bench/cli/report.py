@@ -28,7 +28,7 @@ def report_command(
     for folder in results:
         if not (folder / "trials").is_dir():
             raise UsageError(f"{folder} is not a results folder: it has no trials/ in it")
-    Registry(plugins).import_own()
+    Registry(plugins, for_records=True).import_own()
     folders = [Results(f) for f in results] or [newest()]
     done = write_report(folders, out or folders[0].folder, declared_styles(), chosen, baseline)
     for warning in done.warnings:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.errors import UnknownName, UsageError, UsersCodeFailed, users_code
+from bench.errors import UnknownName, UsageError
 from bench.plan.registry import Registry
 
 if TYPE_CHECKING:
+    from bench.plan.data_identity import DataIdentities
     from bench.plan.expand import Plan
     from bench.plan.request import Request
     from bench.store.results import Results
@@ -47,25 +48,40 @@ def run_command(
     folder = out or Path("results") / (Path(suite).stem if suite else "default")
     own = {"out": folder, "weights_file": _weights_file(asked), "command": tuple(sys.argv[1:])}
     config = RunConfig.checked(given | own)
-    plan = make_plan(registry, asked, config.threads)
+    data = _data(registry, config, may_be_missing=dry_run)
+    plan = make_plan(registry, asked, config.threads, data)
     if dry_run:
-        _tell(*plan.notes)
+        _tell(
+            *plan.notes,
+            *(f"{why} (until then its trials have no ids)" for why in data.missing.values()),
+        )
         return _dry_run(plan, config)
-    return _run(plan, registry, config)
+    return _run(plan, data, config.model_copy(update={"data": tuple(data.found)}))
 
 
-def _run(plan: "Plan", registry: Registry, config: "RunConfig") -> int:
+def _data(registry: Registry, config: "RunConfig", may_be_missing: bool) -> "DataIdentities":
+    from bench.cli.hashing_progress import HashingProgress
+    from bench.plan.data_identity import DataIdentities
+    from bench.store.file_digests import FileDigests
+
+    shown = config.progress != "off" and not config.as_json
+    hash_files = FileDigests(HashingProgress() if shown else None)
+    return DataIdentities(registry, config.data_dir, hash_files, may_be_missing)
+
+
+def _run(plan: "Plan", data: "DataIdentities", config: "RunConfig") -> int:
     from bench.store.results import Results
     from bench.sweep.local_workers import sweep
     from bench.sweep.pending import find_pending
     from bench.sweep.progress import reporter
 
-    results = Results(config.out)
+    registry, results = data.registry, Results(config.out)
     results.create()
     pending = find_pending(plan, results, registry, config.retry_failed, config.rerun_changed)
     _tell(*plan.notes, *pending.warnings)
+    _keep_own_files(results, registry)
     left = [plan.trials[i] for chain in pending.chains for i in chain.trials]
-    _check_data(registry, left, config.data_dir)
+    _check_data(data, left)
     _fetch_weights(registry, left)
     results.add_to_plan(plan.trials)
     if pending.trials == 0:
@@ -76,6 +92,16 @@ def _run(plan: "Plan", registry: Registry, config: "RunConfig") -> int:
     if not config.as_json:
         _end(results, plan, outcome)
     return 1 if outcome.failed else 0
+
+
+def _keep_own_files(results: "Results", registry: Registry) -> None:
+    """Copy the user's files, so that trials can be rebuilt when these have changed."""
+    from bench.store.source_copies import SourceCopies, remember
+
+    copies = SourceCopies(results.folder / "sources")
+    for files in registry.files_read():
+        copies.keep(files)
+        remember(files)
 
 
 def _time_networks(
@@ -120,24 +146,12 @@ def _given(wanted: dict[str, object]) -> dict[str, object]:
     return {k: v for k, v in flags.items() if v not in (None, [])}
 
 
-def _check_data(registry: Registry, left: list["TrialSpec"], data_dir: Path) -> None:
+def _check_data(data: "DataIdentities", left: list["TrialSpec"]) -> None:
     """Read every data set that will be needed, so that a missing one stops nothing half-way."""
-    from bench.data.dataset import check_images
-    from bench.data.splits import Split
+    from bench.plan.data_identity import loaded
 
-    for name in sorted({spec.dataset for spec in left}):
-        dataset = registry.dataset(name)
-        try:
-            with users_code():
-                split = dataset.load(data_dir)
-        except UsersCodeFailed as error:
-            raise UsageError(f"{name} cannot be loaded: {error}") from error
-        if not isinstance(split, Split):
-            raise UsageError(f"{name}: load() must give a Split, not a {type(split).__name__}")
-        for part in (split.train, split.validation, split.test):
-            if part is split.train and len(part) == 0:
-                continue  # evaluation does without training images
-            check_images(part, dataset.shape, dataset.classes, name)
+    for name in sorted({spec.dataset for spec in left} - data.checked):
+        loaded(data.registry.dataset(name), name, data.data_dir)
 
 
 def _fetch_weights(registry: Registry, left: list["TrialSpec"]) -> None:
@@ -152,21 +166,22 @@ def _fetch_weights(registry: Registry, left: list["TrialSpec"]) -> None:
 
 
 def _dry_run(plan: "Plan", config: "RunConfig") -> int:
+    from bench.plan.data_identity import NOT_HERE
     from bench.store.results import Results
 
     results = Results(config.out)
     there = {trial.id for trial in results.trials()}
     rows = [
-        {"trial": i, "label": spec.label,
+        {"trial": i if spec.data != NOT_HERE else None, "label": spec.label,
          "status": results.trial(i).status() if i in there else "waiting",
-         "depends_on": list(spec.depends_on)}
+         "depends_on": list(spec.depends_on) if spec.data != NOT_HERE else []}
         for i, spec in plan.trials.items()
     ]  # fmt: skip
     if config.as_json:
         click.echo(json.dumps(rows, indent=1))
         return 0
     for row in rows:
-        click.echo(f"{row['trial']}  {row['status']:<8}  {row['label']}")
+        click.echo(f"{row['trial'] or '-':<12}  {row['status']:<8}  {row['label']}")
     click.echo(f"{len(rows)} trials in {len(plan.chains)} chains; nothing was run", err=True)
     return 0
 

@@ -29,7 +29,7 @@ def show_command(
     as_json: bool,
 ) -> None:
     """Print all there is about a name, of every kind that it names, or a trial's record."""
-    registry = Registry(plugins)
+    registry = Registry(plugins, for_records=True)
     found: list[Kind] = [kind for kind in KINDS if name in registry.entries(kind)]
     if name.startswith("torchvision:") or ".py:" in name:
         found = ["models"]

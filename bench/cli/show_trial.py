@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +10,7 @@ from bench.data.tasks import TASKS, unknown_task
 from bench.errors import BenchError, UsageError
 from bench.plan.registry import Registry
 from bench.store.json_values import JsonObject, RecordError
-from bench.store.records import Record, ResultRecord
+from bench.store.records import Record, ResultRecord, read_spec
 from bench.store.results import Results, TrialFolder
 from bench.store.trial_identity import canonical
 
@@ -55,14 +54,17 @@ def show_finished(folder: TrialFolder, registry: Registry, as_json: bool) -> Non
     """Print a finished trial: what it is, what came out, and what is left of each layer."""
     record = finished_record(folder)
     registry.import_own()
-    summary = _summary(folder.path, record)
+    cost, wrong = folder.cost()
+    if wrong:
+        click.echo(f"Note: {wrong}", err=True)
     try:
         rows, why = _layers(folder, registry), ""
     except BenchError as error:  # the record is sound; only its network cannot be built here
         rows, why = [], str(error)
+    summary = _summary(folder, record)  # the data set's file may define its task
     if as_json:
         facts = {"folder": str(folder.path), "status": "finished", **as_written(record),
-                 "measured": as_written(folder.cost()), "summary": summary,
+                 "measured": as_written(cost), "summary": summary,
                  "layers": [asdict(row) for row in rows], "totals": _totals(rows)}  # fmt: skip
         click.echo(json.dumps(facts | ({"no_layers": why} if why else {}), indent=1))
         return
@@ -80,7 +82,7 @@ def as_written(record: Record) -> JsonObject:
     return found
 
 
-def _summary(path: Path, record: ResultRecord) -> dict[str, str]:
+def _summary(folder: TrialFolder, record: ResultRecord) -> dict[str, str]:
     spec, m = record.spec, record.metrics
     options = ", ".join(f"{k}={v}" for k, v in sorted(spec.options.items()))
     target = f"{spec.target:g}x" if spec.target is not None else "none"
@@ -93,6 +95,8 @@ def _summary(path: Path, record: ResultRecord) -> dict[str, str]:
         "model": f"{spec.model}, {spec.coupling} units",
         "weights": spec.weights or "",
         "data set": spec.dataset,
+        "data": _data(folder, record),
+        "own code": ", ".join(f"{role} {code}" for role, code in sorted(spec.sources.items())),
         "seed": str(spec.seed),
         "budget": f"{spec.budget}; too short for a result" if spec.budget == "smoke"
         else spec.budget,
@@ -105,9 +109,21 @@ def _summary(path: Path, record: ResultRecord) -> dict[str, str]:
         "file": f"{m.file_bytes:,} bytes, {m.file_compression:.1f} times fewer than in "
         f"float32; with fixed widths {m.file_bytes_fixed:,}" if m.file_bytes is not None else "",
         "training": f"{m.epochs_total} epochs, {m.images_seen:,} images",
-        "folder": str(path),
+        "folder": str(folder.path),
     }  # fmt: skip
     return {key: value for key, value in facts.items() if value}
+
+
+def _data(folder: TrialFolder, record: ResultRecord) -> str:
+    """Return the digest of a trial's data and where they lay, which may be elsewhere now."""
+    digest = record.spec.data
+    if digest is None:
+        return ""
+    try:
+        place = read_spec(folder.path / "spec.json").data
+    except RecordError:
+        place = None
+    return f"{digest}, read from {place.path}" if place is not None else digest
 
 
 def _quality(record: ResultRecord) -> str:

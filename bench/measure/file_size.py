@@ -1,7 +1,7 @@
 """A network as a Deep Compression file: written, read back, and what it decodes to is measured."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -49,37 +49,42 @@ def through_files(
         TrialFailed: a file does not decode to the network it was made of.
     """
     content = content_of(model, layout, masks, index_bits)
-    dense = 4 * sum(tensor.numel() for tensor in model.state_dict().values())
-    written: dict[Entropy, _Written] = {}
     for entropy, name in FILES.items():
         data = encode(content, facts=facts, index_bits=index_bits, entropy=entropy)
         with whole_file(folder / name) as part:
             part.write_bytes(data)
-        decoded = decode((folder / name).read_bytes()).tensors
-        for tensor_name, tensor in model.state_dict().items():
-            if not torch.equal(decoded[tensor_name], tensor.cpu()):
+    columns = file_columns(folder, model.state_dict())
+    load_model(model, decode((folder / FILES["huffman"]).read_bytes()).tensors)
+    return columns
+
+
+def file_columns(folder: Path, state: Mapping[str, Tensor]) -> FileColumns:
+    """Return the sizes of a network's two files, which must decode to its state.
+
+    Raises:
+        TrialFailed: a file does not decode to it.
+        CodecError: it is no sound file.
+    """
+    dense = 4 * sum(tensor.numel() for tensor in state.values())
+    found: dict[Entropy, list[TensorBytes]] = {}
+    bytes_of: dict[Entropy, int] = {}
+    for entropy, name in FILES.items():
+        data = (folder / name).read_bytes()
+        decoded = decode(data).tensors
+        for tensor_name, tensor in state.items():
+            if not torch.equal(decoded.get(tensor_name, torch.empty(0)), tensor.cpu()):
                 raise TrialFailed(f"{name} does not decode to the network's {tensor_name!r}")
-        load_model(model, decoded)
-        rows = [TensorBytes(**asdict(row)) for row in sizes(data)]
-        written[entropy] = _Written((folder / name).stat().st_size, rows)
-    huffman, fixed = written["huffman"], written["fixed"]
+        found[entropy] = [TensorBytes(**asdict(row)) for row in sizes(data)]
+        bytes_of[entropy] = len(data)
     return FileColumns(
         file_bytes_dense=dense,
-        file_bytes=huffman.size,
-        file_bytes_fixed=fixed.size,
-        file_compression=dense / huffman.size,
-        file_compression_fixed=dense / fixed.size,
-        file_layers=huffman.rows,
-        file_layers_fixed=fixed.rows,
+        file_bytes=bytes_of["huffman"],
+        file_bytes_fixed=bytes_of["fixed"],
+        file_compression=dense / bytes_of["huffman"],
+        file_compression_fixed=dense / bytes_of["fixed"],
+        file_layers=found["huffman"],
+        file_layers_fixed=found["fixed"],
     )
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A file's bytes, altogether and by tensor."""
-
-    size: int
-    rows: list[TensorBytes]
 
 
 def _shared(weight: Tensor, mask: Tensor | None, index_bits: int) -> Shared | None:

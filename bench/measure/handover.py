@@ -137,6 +137,7 @@ def _cost(trial: TrialOutcome) -> CostColumns:
         epochs_total=cost.epochs,
         images_seen=cost.images_seen,
         images_forward=cost.images_forward,
+        multiply_adds_outside=cost.multiply_adds_outside,
         optimizer_steps=cost.optimizer_steps,
         trainings=sum(c.epochs > 0 for c in trial.costs.values()),
     )

@@ -28,10 +28,11 @@ def quality(
         found[name] = scored(part.task, outputs[name], targets)
     if not math.isfinite(found["test"].loss + found["validation"].loss):
         raise TrialFailed("the network's outputs are not finite: its training diverged")
-    return _columns(test.task, found["test"], found["validation"]), outputs
+    return columns_of(test.task, found["test"], found["validation"]), outputs
 
 
-def _columns(task: Task, test: Evaluation, validation: Evaluation) -> QualityColumns:
+def columns_of(task: Task, test: Evaluation, validation: Evaluation) -> QualityColumns:
+    """Return the columns of a record for the results on test and validation images."""
     of_task = test.values | {task.validation: validation.values[task.headline.column]}
     return QualityColumns(
         n_test=test.n,

@@ -9,6 +9,7 @@ from bench.choices import Budget, Controls, Coupling
 from bench.errors import BenchError, UnknownName, UsageError, in_words
 from bench.graph.structure import Layout
 from bench.plan.build_network import build
+from bench.plan.data_identity import DataIdentities
 from bench.plan.options import grid, method_of, non_default, recipe_of
 from bench.plan.registry import Registry
 from bench.plan.request import Request, parse_seeds, parse_targets
@@ -63,13 +64,22 @@ class _Cell:
     targets: tuple[float | None, ...]
 
 
-def make_plan(registry: Registry, asked: list[Request], threads: int = 1) -> Plan:
+def make_plan(
+    registry: Registry,
+    asked: list[Request],
+    threads: int = 1,
+    data: DataIdentities | None = None,
+) -> Plan:
     """Expand requests into trials.
+
+    Args:
+        data: finds what the data of the trials are; by default below `data`.
 
     Raises:
         UsageError: a name, an option or a combination that cannot work, with the reason.
     """
     plan = Plan()
+    data = data or DataIdentities(registry, Path("data"))
     checker = _Checker(registry)
     for request in asked:
         cells = list(_cells(registry, request, checker, threads))
@@ -78,12 +88,12 @@ def make_plan(registry: Registry, asked: list[Request], threads: int = 1) -> Pla
         for seed in seeds:
             for setting in _distinct([cell.setting for cell in cells]):
                 if request.controls != "none":
-                    plan.add([_spec(registry, "dense", setting, seed)])
+                    plan.add([_spec(registry, "dense", setting, seed, data)])
         # Methods that train in their own way go first: the others wait for the dense training.
         cells.sort(key=lambda cell: cell.built.rate_here() != "emergent")
         for seed in seeds:
             for cell in cells:
-                _add_cell(plan, registry, cell, seed, request.controls)
+                _add_cell(plan, registry, cell, seed, request.controls, data)
     plan.notes += checker.faults.values()
     if not plan.trials:
         raise UsageError("This asks for no trial at all: only controls of other methods are named")
@@ -101,6 +111,7 @@ def _cells(
             method="", method_version=0, model=model, dataset=dataset, seed=0, budget=request.budget,
             protocol_version=PROTOCOL_VERSION, threads=threads, coupling=request.coupling,
             recipe=_recipe(registry, model, dataset, request),
+            sources=registry.own_code(model=model, dataset=dataset),
         )  # fmt: skip
         weights = checker.weights(request, model, dataset)
         for method in methods:
@@ -140,8 +151,15 @@ def _unused_weights(request: Request, cells: list[_Cell]) -> list[str]:
     ]
 
 
-def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: Controls) -> None:
-    specs = [_cell_spec(cell, seed, target) for target in cell.targets]
+def _add_cell(
+    plan: Plan,
+    registry: Registry,
+    cell: _Cell,
+    seed: int,
+    controls: Controls,
+    data: DataIdentities,
+) -> None:
+    specs = [_cell_spec(registry, cell, seed, target, data) for target in cell.targets]
     plan.add(specs)
     if cell.built.rate_here() == "none" or cell.method == "random" or controls == "none":
         return
@@ -155,23 +173,37 @@ def _add_cell(plan: Plan, registry: Registry, cell: _Cell, seed: int, controls: 
     for method, role in roles:
         followers = []
         for spec in specs:
-            control = _spec(registry, method, cell.setting, seed)
+            control = _spec(registry, method, cell.setting, seed, data)
             target = None if method == "dense" else spec.target
             ids = {"rates_of": spec.id} if role == "rates_of" else {"budget_of": spec.id}
             followers.append(dataclasses.replace(control, target=target, **ids))  # type: ignore[arg-type]
         plan.add(followers)
 
 
-def _cell_spec(cell: _Cell, seed: int, target: float | None) -> TrialSpec:
+def _cell_spec(
+    registry: Registry, cell: _Cell, seed: int, target: float | None, data: DataIdentities
+) -> TrialSpec:
+    spec = _spec(registry, cell.method, cell.setting, seed, data)
     return dataclasses.replace(
-        cell.setting, method=cell.method, method_version=cell.built.version, options=cell.options,
-        seed=seed, target=target,
-    )  # fmt: skip
+        spec, method_version=cell.built.version, options=cell.options, target=target
+    )
 
 
-def _spec(registry: Registry, method: str, setting: TrialSpec, seed: int) -> TrialSpec:
+def _spec(
+    registry: Registry, method: str, setting: TrialSpec, seed: int, data: DataIdentities
+) -> TrialSpec:
     version = registry.method(method).version
-    return dataclasses.replace(setting, method=method, method_version=version, seed=seed)
+    sources = setting.sources | registry.own_code(method=method)
+    placed = _with_data(setting, seed, data)
+    return dataclasses.replace(placed, method=method, method_version=version, sources=sources)
+
+
+def _with_data(setting: TrialSpec, seed: int, data: DataIdentities) -> TrialSpec:
+    """Return a setting for one seed, with its data as they are now."""
+    found = data.of(setting.dataset, seed)
+    if found is None:
+        return dataclasses.replace(setting, seed=seed)
+    return dataclasses.replace(setting, seed=seed, dataset=found.dataset, data=found.digest)
 
 
 def _runnable(registry: Registry, request: Request) -> list[str]:

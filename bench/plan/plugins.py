@@ -21,6 +21,7 @@ class Entry:
     Attributes:
         attribute: the object within the file; empty for a suite.
         module: import name of a shipped file; empty for a user's own.
+        distribution: the installed package that it is of, with its version: `theirs==1.2`.
         style: names of the colour and marker that a method's class declares; empty where it does not.
     """
 
@@ -30,6 +31,7 @@ class Entry:
     path: Path
     attribute: str = ""
     module: str = ""
+    distribution: str = ""
     style: tuple[str, str] = ("", "")
 
     @property
@@ -63,9 +65,13 @@ def installed(kind: Kind) -> list[Entry]:
     for point in entry_points(group=f"bench.{kind}"):
         package = point.dist.name if point.dist is not None else point.module
         summary = f"from the package {package}"
+        version = point.dist.version if point.dist is not None else "unknown"
         entries.append(
-            Entry(kind, point.name, summary, Path(point.module), point.attr, point.module)
-        )
+            Entry(
+                kind, point.name, summary, Path(point.module), point.attr, point.module,
+                f"{package}=={version}",
+            )
+        )  # fmt: skip
     return entries
 
 

@@ -1,36 +1,60 @@
 """Names are files: find a method, model, data set or suite by its name, and load it."""
 
+import copy
 import fnmatch
-import hashlib
 import importlib
-import importlib.util
-import sys
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from bench.errors import BenchError, UnknownName, UsageError
 from bench.plan.plugins import KINDS, Entry, Kind, function_in_file, in_file, installed, shipped
+from bench.plan.user_modules import import_files
+from bench.store.json_values import JsonObject
+from bench.store.source_files import SourceFiles, read_source_files
 
 if TYPE_CHECKING:
     from bench.data.dataset import Dataset
+    from bench.store.records import DataPlace
     from bench.store.trial_identity import TrialSpec
     from bench.training.method import Method
     from bench.training.network import Build
 
 T = TypeVar("T")
+FOLDER = "imagefolder:"  # before the path of a user's images, or before what stands for it
+Role = Literal["method", "model", "dataset"]
+KIND_OF: dict[Role, Kind] = {"method": "methods", "model": "models", "dataset": "datasets"}
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A plug-in that is to be that of a trial, with its code."""
+
+    entry: Entry
+    files: SourceFiles
 
 
 class Registry:
-    """The shipped plug-ins, those of installed packages, and the files given with --plugin."""
+    """The shipped plug-ins, those of installed packages, and the files given with --plugin.
 
-    def __init__(self, plugins: Iterable[Path] = ()) -> None:
+    A user's file is read once, with its neighbours, and what was read is what runs.
+
+    Args:
+        for_records: the files need define no plug-in: they may be those that records name.
+    """
+
+    def __init__(self, plugins: Iterable[Path] = (), for_records: bool = False) -> None:
         self.plugins = tuple(plugins)
+        self._for_records = for_records
         self._methods: dict[str, type[Method]] = {}
+        self._folders: dict[str, DataPlace] = {}
+        self._read: dict[Path, SourceFiles] = {}
+        self._pinned: dict[tuple[Kind, str], Pinned] = {}
         for path in self.plugins:
             if not path.is_file():
                 raise UsageError(f"--plugin {path}: there is no such file")
@@ -42,7 +66,7 @@ class Registry:
         foreign = [e for kind in KINDS[:3] for e in installed(kind)]
         own = [e for path in self.plugins for e in in_file(path)]
         for path in self.plugins:
-            if not any(e.path == path for e in own):
+            if not self._for_records and not any(e.path == path for e in own):
                 raise UsageError(
                     f"--plugin {path} defines no method (a subclass of Method), model (@network) "
                     "or data set (a subclass of Dataset)"
@@ -67,14 +91,18 @@ class Registry:
         Raises:
             UnknownName: with the nearest names there are.
         """
+        if (kind, name) in self._pinned:
+            return self._pinned[kind, name].entry
         if kind == "models" and ".py:" in name:
             return function_in_file(name)
         if kind == "models" and name.startswith("torchvision:"):
             return Entry(kind, name, "a network of torchvision", Path("torchvision"),
                          "builder", "bench.models._torchvision")  # fmt: skip
-        if kind == "datasets" and name.startswith("imagefolder:"):
-            return Entry(kind, name, "your own images", Path(name.removeprefix("imagefolder:")),
-                         "ImageFolder", "bench.datasets.folder")  # fmt: skip
+        if kind == "datasets" and name.startswith(FOLDER):
+            place = self._folders.get(name)
+            path = name.removeprefix(FOLDER) if place is None else place.path
+            return Entry(kind, name, "your own images", Path(path), "ImageFolder",
+                         "bench.datasets.folder")  # fmt: skip
         entries = self.entries(kind)
         if name not in entries:
             raise UnknownName(kind[:-1].replace("dataset", "data set"), name, entries)
@@ -130,13 +158,19 @@ class Registry:
 
         module, entry = self._load("datasets", name)
         found = _checked(getattr(module, entry.attribute, None), Dataset, entry)  # type: ignore[type-abstract]
-        dataset = found(entry.path) if name.startswith("imagefolder:") else found()  # type: ignore[call-arg]
+        place = self._folders.get(name)
+        given = (entry.path,) if name.startswith(FOLDER) else ()
+        dataset = found(*given, *([place.classes] if place is not None else []))
         if not isinstance(dataset.task, Task):
             raise UsageError(
                 f"{entry.path}: the task of {name} is {dataset.task!r}, but must be an object of a "
                 "subclass of Task, such as task = MyTask()"
             )
         return dataset
+
+    def add_folder(self, name: str, place: "DataPlace") -> None:
+        """Say where the images lie, or lay, that a specification names by their digest."""
+        self._folders[name] = place
 
     def import_own(self) -> None:
         """Import what is not shipped and may define tasks: the user's files, and data sets of packages.
@@ -147,13 +181,59 @@ class Registry:
             if not entry.is_shipped:
                 # A package that is broken here is none of the records' business, a file named is.
                 with suppress(UsageError) if entry.module else nullcontext():
-                    _import(entry)
+                    self._import(entry)
+
+    def files_of(self, path: Path) -> SourceFiles:
+        """Return a user's file with its neighbours, as they were when they were first read.
+
+        Raises:
+            UsageError: one of them is not Python.
+        """
+        whole = path.resolve()
+        if whole not in self._read:
+            self._read[whole] = read_source_files(whole)
+        return self._read[whole]
+
+    def files_read(self) -> list[SourceFiles]:
+        """Return the user's files that were needed so far."""
+        return list(self._read.values())
+
+    def named_files(self) -> list[SourceFiles]:
+        """Return the files that the user named: with --plugin, or in what is run."""
+        for path in self.plugins:
+            self.files_of(path)
+        return self.files_read()
+
+    def pinned_to(self, pinned: Iterable[Pinned]) -> Self:
+        """Return a registry with the same plug-ins, but for some that are to be of certain code."""
+        other = copy.copy(self)
+        other._methods = {}
+        other._pinned = {(each.entry.kind, each.entry.name): each for each in pinned}
+        return other
+
+    def own_code(self, **named: str) -> JsonObject:
+        """Return the code of what is not shipped, by role: the hash of a file, or a package and version.
+
+        Args:
+            named: names by role, such as method="mine".
+        """
+        found: JsonObject = {}
+        for role, kind in KIND_OF.items():
+            entry = self.find(kind, named[role]) if role in named else None
+            if entry is not None and entry.distribution:
+                found[role] = entry.distribution
+            elif entry is not None and not entry.module:
+                found[role] = self._files_behind(entry).hash
+        return found
 
     def source_of(self, kind: Kind, name: str) -> str:
         """Return the hash of the code behind a name, as it was imported."""
         from bench.store import source_hash
 
-        code = source_hash.of_module(self._load(kind, name)[0].__name__)
+        module, entry = self._load(kind, name)
+        if not entry.module:
+            return self._files_behind(entry).hash
+        code = source_hash.of_module(module.__name__)
         # The code of such a network is in another package.
         return f"{code}+{version('torchvision')}" if name.startswith("torchvision:") else code
 
@@ -169,9 +249,24 @@ class Registry:
         from bench.store import source_hash
 
         entry = self.find(kind, name)
-        module = _import(entry)
+        module = self._import(entry)
         source_hash.of_module(module.__name__)  # now, while file and code are the same
         return module, entry
+
+    def _import(self, entry: Entry) -> ModuleType:
+        try:
+            if entry.module:
+                return importlib.import_module(entry.module)
+            return import_files(self._files_behind(entry))
+        except BenchError:
+            raise
+        except Exception as error:  # a plug-in may do anything while it is imported
+            where = f"{entry.path} cannot be imported"
+            raise UsageError(f"{where}: {type(error).__name__}: {error}") from error
+
+    def _files_behind(self, entry: Entry) -> SourceFiles:
+        pinned = self._pinned.get((entry.kind, entry.name))
+        return pinned.files if pinned is not None else self.files_of(entry.path)
 
 
 def _checked(found: object, base: type[T], entry: Entry) -> type[T]:
@@ -189,36 +284,3 @@ def _methods_in(module: ModuleType) -> "list[type[Method]]":
         if isinstance(value, type) and issubclass(value, Method)
         and value.__module__ == module.__name__ and not value.__name__.startswith("_")
     ]  # fmt: skip
-
-
-def _import(entry: Entry) -> ModuleType:
-    try:
-        if entry.module:
-            return importlib.import_module(entry.module)
-        return _import_file(entry.path)
-    except BenchError:
-        raise
-    except Exception as error:  # a plug-in may do anything while it is imported
-        where = f"{entry.path} cannot be imported"
-        raise UsageError(f"{where}: {type(error).__name__}: {error}") from error
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import a user's file once, under a name of its own; its folder is importable meanwhile."""
-    whole = path.resolve()
-    name = f"bench_user_{whole.stem}_{hashlib.sha256(str(whole).encode()).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, whole)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    sys.path.insert(0, str(whole.parent))
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    finally:
-        sys.path.remove(str(whole.parent))
-    return module

@@ -18,6 +18,7 @@ from bench.pruning.ranking import Bucket, lowest, lowest_of_each, lowest_over_al
 
 Scope = Literal["layer", "global"]
 Scores = Mapping[str, Tensor]
+REACHED = 1 - 1e-9  # of a target: a quotient is not exact
 STRETCH = 1.1  # a drop may grow by a tenth of itself to reach the target
 
 

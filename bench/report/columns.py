@@ -13,9 +13,9 @@ SUPPORT = ("support_true", "support_read", "support_missed", "support_exact")
 
 IDENTITY = (
     "id", "group", "setting", "label", "method", "options", "method_version", "role",
-    "control_of", "control_of_label", "control_of_target", "model", "dataset", "task", "target",
+    "control_of", "control_of_label", "control_of_target", "model", "dataset", "data", "task", "target",
     "seed", "budget", "protocol", "protocol_version", "recipe", "coupling", "weights", "threads",
-    "device", "unreachable", "note",
+    "code", "device", "unreachable", "note",
 )  # fmt: skip
 _MEASURED = (
     "validation_loss", "collapsed", *SUPPORT, "pruning_rate", "pruning_rate_prunable", "compression",
@@ -23,7 +23,7 @@ _MEASURED = (
     "units_removed", "kept_output_side", "params_dense", "params_masked", "params_kept",
     "params_effective", "params_compact", "macs_dense", "macs_effective", "macs_compact",
     "compact_max_error", "speedup_theoretical", "epochs_total",
-    "images_seen", "images_forward", "optimizer_steps", "trainings",
+    "images_seen", "images_forward", "multiply_adds_outside", "optimizer_steps", "trainings",
 )  # fmt: skip
 FILE = ("file_bytes", "file_bytes_fixed", "file_compression", "file_compression_fixed")
 MACHINE_COST = ("train_seconds", "peak_memory_mb")
@@ -36,8 +36,8 @@ LATENCY = (
     latency_column("speedup_measured", 1, sparse=True),
 )
 _TEXT = {"id", "group", "setting", "label", "method", "options", "role", "control_of", "model",
-         "control_of_label", "dataset", "task", "budget", "protocol", "recipe", "coupling",
-         "weights", "device", "note", "live_units"}  # fmt: skip
+         "control_of_label", "dataset", "data", "task", "budget", "protocol", "recipe", "coupling",
+         "weights", "code", "device", "note", "live_units"}  # fmt: skip
 
 
 Statistic = Literal["mean", "sd", "half_width", "median", "min", "max", "mean_not_collapsed"]

@@ -11,6 +11,7 @@ from bench.data.tasks import TASKS, unknown_task
 from bench.errors import UsageError
 from bench.report.attachments import Curve, ExampleFile, curves_of, example_file
 from bench.report.columns import LATENCY, frame_of, kept_column
+from bench.report.dataset_names import DatasetNames
 from bench.store.json_values import Json, JsonObject, RecordError, Scalar
 from bench.store.records import (
     CostRecord,
@@ -79,19 +80,26 @@ class _Reader:
     environments: Counter[tuple[tuple[str, str], ...]] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     several_versions: set[str] = field(default_factory=set)
+    datasets: DatasetNames = field(default_factory=DatasetNames)
+    several_codes: set[str] = field(default_factory=set)
+    unsealed: int = 0  # trials whose shown costs have no seal
 
     def note_versions(self) -> None:
-        """Find the methods whose results come from more than one version."""
+        """Find the methods whose results come from more than one version, or from a file that changed."""
         found = {(s.method, s.method_version) for s in self.specs.values()}
         counts = Counter(method for method, _ in found)
         self.several_versions = {method for method, n in counts.items() if n > 1}
+        codes = {(s.method, s.sources.get("method")) for s in self.specs.values()}
+        counts = Counter(method for method, _ in codes)
+        self.several_codes = {method for method, n in counts.items() if n > 1}
 
     def label(self, spec: TrialSpec) -> str:
         """Return the name a method has in tables, with options and version where they tell it apart."""
         given = ",".join(f"{k}={v}" for k, v in sorted(spec.options.items()))
         label = f"{spec.method}[{given}]" if given else spec.method
         label += f" from {spec.weights}" if spec.weights else ""
-        return f"{label} v{spec.method_version}" if spec.method in self.several_versions else label
+        label = f"{label} v{spec.method_version}" if spec.method in self.several_versions else label
+        return f"{label} ({_short_code(spec)})" if spec.method in self.several_codes else label
 
     def folder(self, results: Results, ids: Collection[str] | None) -> None:
         try:
@@ -123,12 +131,29 @@ class _Reader:
             self.warnings.append(f"trial {trial.id} has {unknown_task(record.task_name)}")
             return
         self.records[trial.id] = record
+        self.datasets.note(record.spec, trial)
         self.specs[trial.id] = record.spec
-        self.costs[trial.id] = trial.cost()
+        self._cost(trial)
         facts = _environment(trial)
         self.environments[facts] += 1
         self.devices[trial.id] = dict(facts).get("device", "")
         self.examples |= example_file(trial, record)
+
+    def _cost(self, trial: TrialFolder) -> None:
+        cost, wrong = trial.cost()
+        self.costs[trial.id] = cost
+        if wrong:
+            self.warnings.append(wrong)
+        self.unsealed += bool(cost.model_fields_set) and not cost.is_sealed
+
+    def note_unsealed(self) -> None:
+        """Say of how many trials an older version wrote the costs."""
+        if self.unsealed:
+            them = "1 trial has" if self.unsealed == 1 else f"{self.unsealed} trials have"
+            self.warnings.append(
+                f"{them} a cost.json without a seal, as older versions wrote it: a change of seconds, "
+                "memory or latency would not be noticed"
+            )
 
 
 def load(results: Sequence[Results], ids: Collection[str] | None = None) -> Loaded:
@@ -137,6 +162,7 @@ def load(results: Sequence[Results], ids: Collection[str] | None = None) -> Load
     for folder in results:
         reader.folder(folder, ids)
     reader.note_versions()
+    reader.note_unsealed()
     rows = [_row(reader, trial_id) for trial_id in sorted(reader.records)]
     done = reader.records.keys() | reader.failures.keys()
     failures = [f for i, f in sorted(reader.failures.items()) if i not in reader.records]
@@ -190,7 +216,8 @@ def _identity(reader: _Reader, trial_id: str) -> dict[str, Scalar]:
         "control_of_label": reader.label(followed) if followed else None,
         "control_of_target": followed.target if followed else None,
         "model": spec.model,
-        "dataset": spec.dataset,
+        "dataset": reader.datasets.shown(spec),
+        "data": spec.data,
         "target": spec.target,
         "seed": spec.seed,
         "budget": spec.budget,
@@ -200,6 +227,7 @@ def _identity(reader: _Reader, trial_id: str) -> dict[str, Scalar]:
         "coupling": spec.coupling,
         "weights": spec.weights,
         "threads": spec.threads,
+        "code": canonical(_code_of_setting(spec)).decode() if _code_of_setting(spec) else "",
         "device": reader.devices[trial_id],
         "note": SMOKE if spec.budget == "smoke" else "",
     }
@@ -227,7 +255,21 @@ def _setting(spec: TrialSpec) -> JsonObject:
     """Return what two trials must share to be compared."""
     names = ("model", "dataset", "budget", "protocol", "protocol_version", "recipe", "threads",
              "coupling")  # fmt: skip
-    return {name: getattr(spec, name) for name in names}
+    shared: JsonObject = {name: getattr(spec, name) for name in names}
+    if spec.data is not None:
+        shared["data"] = spec.data
+    code = _code_of_setting(spec)
+    return shared | {"sources": code} if code else shared
+
+
+def _code_of_setting(spec: TrialSpec) -> JsonObject:
+    """Return the code of the network and data set, where it is part of the specification."""
+    return {role: code for role, code in spec.sources.items() if role != "method"}
+
+
+def _short_code(spec: TrialSpec) -> str:
+    """Return what tells a method's code from others in a label."""
+    return f"code {str(spec.sources.get('method', 'not kept'))[:8]}"
 
 
 def _digest(value: Mapping[str, Json]) -> str:

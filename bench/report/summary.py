@@ -21,8 +21,8 @@ from bench.report.statistics import differences, half_width
 
 _KEYS = (
     "group", "setting", "label", "method", "options", "method_version", "role",
-    "control_of_label", "control_of_target", "model", "dataset", "task", "target", "budget", "protocol",
-    "protocol_version", "recipe", "coupling", "weights", "threads", "note",
+    "control_of_label", "control_of_target", "model", "dataset", "data", "task", "target", "budget",
+    "protocol", "protocol_version", "recipe", "coupling", "weights", "threads", "code", "note",
 )  # fmt: skip
 _SPREAD: tuple[Statistic, ...] = ("mean", "sd", "half_width")
 _RANGE: tuple[Literal["median", "min", "max"], ...] = ("median", "min", "max")
@@ -104,8 +104,8 @@ def settings(summary: pd.DataFrame) -> list[Setting]:
             name = f"{base}_{number}"
         names.add(name)
         differs = ", ".join(
-            f"{what.replace('_', ' ')} {changes(first[what]) if what == 'recipe' else first[what]}"
-            for what in ("protocol", "protocol_version", "recipe", "coupling", "threads")
+            f"{what.replace('_', ' ')} {_in_words(what, first[what])}"
+            for what in ("protocol", "protocol_version", "recipe", "coupling", "threads", "code")
             if same[what].nunique() > 1 or (what == "coupling" and first[what] != "tied")
         )
         model, dataset, budget = (str(first[k]) for k in three)
@@ -199,6 +199,16 @@ def _in_order(summary: pd.DataFrame) -> pd.DataFrame:
     )
     ordered = order.sort_values(list(order.columns), na_position="first").index
     return summary.loc[ordered].reset_index(drop=True)
+
+
+def _in_words(what: str, value: object) -> str:
+    """Return what a setting differs in, as a title says it."""
+    if what == "recipe":
+        return changes(str(value))
+    if what == "code":
+        code: dict[str, object] = json.loads(str(value) or "{}")
+        return ", ".join(f"{role} {str(each)[:8]}" for role, each in code.items()) or "not kept"
+    return str(value)
 
 
 def changes(recipe: str) -> str:

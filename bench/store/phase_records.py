@@ -28,6 +28,10 @@ class Cost(_PhaseValues):
     images_forward: int = Field(
         default=0, description="images of every forward pass, those trained on included"
     )
+    multiply_adds_outside: int = Field(
+        default=0,
+        description="multiply-adds of every pass outside trainings, forward and backward, whatever made it",
+    )
     optimizer_steps: int = Field(default=0, description="steps of the optimiser")
     seconds: float = Field(default=0.0, description="seconds, over all processes that shared it")
 
@@ -35,6 +39,7 @@ class Cost(_PhaseValues):
         self.epochs += other.epochs
         self.images_seen += other.images_seen
         self.images_forward += other.images_forward
+        self.multiply_adds_outside += other.multiply_adds_outside
         self.optimizer_steps += other.optimizer_steps
         self.seconds += other.seconds
 

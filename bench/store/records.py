@@ -240,6 +240,10 @@ class CostColumns(Columns):
 
     epochs_total: int = Field(description="epochs of all its trainings")
     images_seen: int = Field(description="images trained on")
+    multiply_adds_outside: int | None = Field(
+        default=None,
+        description="multiply-adds of every pass outside trainings, forward and backward",
+    )
     images_forward: int | None = Field(
         default=None, description="images of every forward pass, those trained on included"
     )
@@ -344,11 +348,9 @@ def read_result(path: Path) -> ResultRecord:
     raw = read_json(path)
     if not isinstance(raw, dict) or "sha256" not in raw:
         raise RecordError("it is not a trial's record", path)
-    content = {name: value for name, value in raw.items() if name != "sha256"}
-    if _seal_of(content, path) != raw["sha256"]:
-        raise RecordError("its content does not match its checksum", path)
-    if content.get("schema") != SCHEMA:
-        found = in_words(content.get("schema"))
+    _check_seal(raw, path)
+    if raw.get("schema") != SCHEMA:
+        found = in_words(raw.get("schema"))
         raise RecordError(f"its schema is {found}, this version reads {SCHEMA}", path)
     record = ResultRecord.checked(raw, path)
     if record.spec.id != path.parent.name:
@@ -356,11 +358,14 @@ def read_result(path: Path) -> ResultRecord:
     return record
 
 
-def _seal_of(content: JsonObject, path: Path) -> str:
+def _check_seal(raw: JsonObject, path: Path) -> None:
+    content = {name: value for name, value in raw.items() if name != "sha256"}
     try:
-        return hashlib.sha256(canonical(content)).hexdigest()
+        found = hashlib.sha256(canonical(content)).hexdigest()
     except (ValueError, RecursionError) as error:
         raise RecordError(f"its seal cannot be computed ({error})", path) from error
+    if found != raw["sha256"]:
+        raise RecordError("its content does not match its checksum", path)
 
 
 # -- cost.json: what varies between machines -------------------------------------------------------
@@ -416,6 +421,23 @@ class CostRecord(Record):
     )
     work: WorkRecord | None = None
     latency: LatencyRecord | None = None
+    id: str | None = Field(default=None, description="of the trial; older versions wrote none")
+    sha256: str | None = Field(
+        default=None,
+        description="hash of the canonical JSON of everything else; older versions wrote none",
+    )
+
+    @property
+    def is_sealed(self) -> bool:
+        """True where a change would have been noticed; older versions wrote no seal."""
+        return self.sha256 is not None
+
+
+def seal_cost(cost: CostRecord, trial_id: str) -> CostRecord:
+    """Return the costs of a trial as they are written; a seal that they had is replaced."""
+    content = {**cost.as_json(), "id": trial_id}
+    content.pop("sha256", None)
+    return CostRecord.model_validate(sealed(content))
 
 
 def latency_column(quantity: str, batch_size: int, sparse: bool = False) -> str:
@@ -441,6 +463,15 @@ class ResolvedRecord(Record):
     recipe: dict[str, AnyJson] = Field(default_factory=dict, description="of one training, by name")
 
 
+class DataPlace(Record):
+    """The place of data that a specification names by their digest alone."""
+
+    path: str = Field(description="absolute, of the image folder or the folder of downloaded data")
+    classes: list[str] = Field(
+        default_factory=list, description="of an image folder: its classes, in the order of labels"
+    )
+
+
 class SpecRecord(Record):
     """spec.json: what a trial is, with defaults written out, and the code it was run with."""
 
@@ -448,6 +479,9 @@ class SpecRecord(Record):
     resolved: ResolvedRecord = ResolvedRecord()
     sources: dict[str, str] | None = Field(
         default=None, description="hash of the code of its method, model and dataset"
+    )
+    data: DataPlace | None = Field(
+        default=None, description="where the data lay that `spec.data` is the digest of"
     )
 
 
@@ -498,8 +532,18 @@ class PlanRecord(Record):
 
 
 def read_cost(path: Path) -> CostRecord:
-    """Read a cost.json, or raise a RecordError."""
-    return CostRecord.checked(read_json(path), path)
+    """Read a cost.json: what older versions wrote has no seal, everything else must match its own.
+
+    Raises:
+        RecordError: it is unreadable, was changed by hand or belongs to another trial.
+    """
+    raw = read_json(path)
+    if isinstance(raw, dict) and "sha256" in raw:
+        _check_seal(raw, path)
+    record = CostRecord.checked(raw, path)
+    if record.id not in (None, path.parent.name):
+        raise RecordError(f"it belongs to trial {record.id}", path)
+    return record
 
 
 def read_spec(path: Path) -> SpecRecord:

@@ -29,12 +29,10 @@ Status = Literal["finished", "failed", "started", "waiting"]
 
 
 def write_json(path: Path, value: Json) -> None:
-    """Write JSON under a temporary name, flush it to disk and rename it."""
+    """Write JSON as a file that appears whole."""
     with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def file_digest(path: Path) -> str:
@@ -87,12 +85,17 @@ class TrialFolder:
         except RecordError:
             return ErrorRecord(error="its error.json is missing or unreadable", traceback="")
 
-    def cost(self) -> CostRecord:
-        """Return the costs that vary between machines; empty where they were not kept."""
+    def cost(self) -> tuple[CostRecord, str]:
+        """Return the costs that vary between machines, and what was wrong with them.
+
+        They are empty where they were not kept, or are not sound; their file stays as it is.
+        """
         try:
-            return read_cost(self.path / "cost.json")
-        except RecordError:
-            return CostRecord()
+            return read_cost(self.path / "cost.json"), ""
+        except RecordMissing:
+            return CostRecord(), ""
+        except RecordError as error:
+            return CostRecord(), f"the costs of trial {self.id} are not shown: {error}"
 
 
 class Results:

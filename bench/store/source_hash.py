@@ -16,22 +16,12 @@ from types import ModuleType
 
 from bench.errors import TrialFailed
 from bench.store.json_values import JsonObject
+from bench.store.syntax_hash import of_source
 
 _BY_MODULE: dict[str, str] = {}
 # What decides a training's numbers: whole rooms, so that no file can be forgotten.
 _DECIDING_ROOMS = ("data", "graph", "pruning", "training")
 _DECIDING_FILES = ("apportion.py", "seeds.py")
-
-
-def of_source(text: str) -> str:
-    """Return the hash of a module's code without its comments and docstrings."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
 
 
 def of_module(name: str) -> str:
@@ -41,8 +31,10 @@ def of_module(name: str) -> str:
         LookupError: the module has no source file (it was typed into a prompt, say).
     """
     if name not in _BY_MODULE:
-        parts = sorted(_hash_file(path) for path in _files_of(name))
-        _BY_MODULE[name] = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+        spec = sys.modules[name].__spec__
+        # A user's file was read before it was imported, with neighbours that are not imported yet.
+        own: Callable[[], str] | None = getattr(spec and spec.loader, "source_hash", None)
+        _BY_MODULE[name] = own() if own is not None else _of_files(_files_of(name))
     return _BY_MODULE[name]
 
 
@@ -56,8 +48,7 @@ def of_core() -> str:
     if "core" not in _BY_MODULE:
         root = Path(__file__).resolve().parents[1]
         rooms = [f for room in _DECIDING_ROOMS for f in sorted((root / room).rglob("*.py"))]
-        parts = [_hash_file(f) for f in (*rooms, *(root / name for name in _DECIDING_FILES))]
-        _BY_MODULE["core"] = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+        _BY_MODULE["core"] = _of_files({*rooms, *(root / name for name in _DECIDING_FILES)})
     return _BY_MODULE["core"]
 
 
@@ -98,8 +89,10 @@ def of_code(thing: type | Callable[..., object]) -> str:
     return f"{thing.__qualname__}:{of_object(thing)}"
 
 
-def _hash_file(path: Path) -> str:
-    return of_source(path.read_text(encoding="utf-8"))
+def _of_files(paths: set[Path]) -> str:
+    """Return the hash of several files' code; where they stand does not count."""
+    parts = sorted(of_source(path.read_bytes()) for path in paths)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:32]
 
 
 def _files_of(name: str) -> set[Path]:

@@ -30,8 +30,12 @@ class TrialSpec:
         weights: what a pretrained network is loaded from: a name of torchvision's or the hash of
             a file; None: it is trained here.
         threads: CPU threads; other numbers than 1 give other bits.
+        data: digest of the content of data that no package ships; None for those that come inside one,
+            and for those that are drawn from the seed. Where they lie is not part of a trial.
         rates_of: id of the trial whose rates this control follows.
         budget_of: id of the trial whose whole training cost this control spends.
+        sources: the code of its method, model and dataset where it is not shipped with bench: the
+            hash of a user's file with its neighbours, or an installed package and its version.
     """
 
     method: str
@@ -48,8 +52,10 @@ class TrialSpec:
     coupling: Coupling = "tied"
     weights: str | None = None
     threads: int = 1
+    data: str | None = None
     rates_of: str | None = None
     budget_of: str | None = None
+    sources: dict[str, AnyJson] = field(default_factory=dict)
 
     def as_json(self) -> JsonObject:
         """Return the specification; what has its default is left out."""

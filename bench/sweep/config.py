@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bench.choices import Effort, ProgressStyle
 from bench.data.processes import available_cores
 from bench.errors import UsageError
+from bench.plan.data_identity import PlannedData
 from bench.sweep.machine import Machine, device_named
+
+MOST_THREADS = 1024
 
 
 class RunConfig(BaseModel):
@@ -25,6 +28,7 @@ class RunConfig(BaseModel):
         checkpoint_seconds: an unfinished training is saved at most this often.
         resident_gb: data that decodes to more than this many GiB is streamed.
         latency: how long networks are timed after the trials; None: `quick`, or `off` for smoke runs.
+        data: what the run's trials were planned with, where a digest identifies it.
         weights_file: what trials start from whose specification names a file's hash.
         command: the arguments of the command line, for the record.
     """
@@ -34,7 +38,7 @@ class RunConfig(BaseModel):
     out: Path
     data_dir: Path = Path("data")
     device: str = "auto"
-    threads: int = Field(default=1, ge=1, le=1024)
+    threads: int = Field(default=1, ge=1, le=MOST_THREADS)
     jobs: int | Literal["auto"] = "auto"
     plugins: tuple[Path, ...] = ()
     checkpoint_seconds: float = Field(default=30.0, ge=0, allow_inf_nan=False)
@@ -44,6 +48,7 @@ class RunConfig(BaseModel):
     latency: Effort | None = None
     progress: ProgressStyle = "auto"
     as_json: bool = False
+    data: tuple[PlannedData, ...] = ()
     weights_file: Path | None = None
     command: tuple[str, ...] = ()
 

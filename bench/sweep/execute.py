@@ -23,6 +23,7 @@ from bench.store.records import (
     ResultRecord,
     SpecRecord,
     WorkRecord,
+    seal_cost,
 )
 from bench.store.results import write_json
 from bench.store.trial_identity import TrialSpec
@@ -30,7 +31,7 @@ from bench.sweep.context import SweepContext
 from bench.sweep.machine import Machine
 from bench.sweep.measurer import InThisProcess, Measurer
 from bench.sweep.trial_inputs import StartedTrial, trial_of
-from bench.training.trial import TrialOutcome, close
+from bench.training.trial import TrialOutcome, run_method
 
 
 def execute(
@@ -84,19 +85,19 @@ def _run(
 ) -> ResultRecord:
     start = time.perf_counter()
     (folder / "error.json").unlink(missing_ok=True)
+    context.use_code_of(spec)
     write_json(folder / "spec.json", _spec_record(context, spec).as_json())
     write_json(folder / "env.json", context.machine.record(list(context.config.command)).as_json())
     method = method_of(context.registry, spec.method, spec.options)
     started = trial_of(context, spec, notify)
-    method.prune(started.running)
-    trial = close(started.running)
+    trial = run_method(started.running, method.prune)
     _hand_over(context, spec, folder, started, trial)
     record = measurer.measure(spec, folder)
     clear(folder)
     _write_log(folder, trial.events)
     seconds = time.perf_counter() - start
     cost = _machine_cost(trial, context.machine, seconds)
-    write_json(folder / "cost.json", cost.as_json())
+    write_json(folder / "cost.json", seal_cost(cost, spec.id).as_json())
     write_json(folder / "result.json", record.as_json())
     return record
 
@@ -142,4 +143,6 @@ def _spec_record(context: SweepContext, spec: TrialSpec) -> SpecRecord:
     resolved = ResolvedRecord.model_construct(
         options=asdict(method), recipe=asdict(recipe_from(spec.recipe))
     )
-    return SpecRecord(spec=spec, resolved=resolved, sources=registry.sources_of(spec))
+    record = SpecRecord(spec=spec, resolved=resolved, sources=registry.sources_of(spec))
+    planned = context.data.of(spec)
+    return record if planned is None else record.model_copy(update={"data": planned.place})

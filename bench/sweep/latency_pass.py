@@ -12,9 +12,10 @@ from bench.choices import Effort
 from bench.errors import BenchError
 from bench.measure import latency
 from bench.measure.sparse import with_sparse_linear
+from bench.plan.recorded_code import NotRunUnasked
 from bench.plan.registry import Registry
 from bench.store.json_values import RecordError, RecordMissing
-from bench.store.records import CostRecord, LatencyRecord, LatencySetup, read_cost
+from bench.store.records import CostRecord, LatencyRecord, LatencySetup, read_cost, seal_cost
 from bench.store.results import Results, TrialFolder, write_json
 from bench.sweep.machine import Machine
 from bench.sweep.reload import Rebuilt, rebuilt
@@ -36,9 +37,12 @@ def measure_all(
 
     Returns:
         How many trials got times.
+
+    Raises:
+        NotRunUnasked: some are of files that their user has not allowed; the others got theirs.
     """
     known: dict[str, LatencyRecord] = {}
-    done = 0
+    done = unasked = 0
     with FileLock(results.folder / ".measure.lock"):
         for trial_id in ids:
             folder = results.trial(trial_id)
@@ -49,10 +53,16 @@ def measure_all(
                 times = _times(rebuilt(registry, folder), machine, effort, known)
             except (BenchError, RecordError) as error:
                 tell(f"trial {trial_id} has no latency: {error}")
+                unasked += isinstance(error, NotRunUnasked)
                 continue
             with_times = cost.model_copy(update={"latency": times})
-            write_json(folder.path / "cost.json", with_times.as_json())
+            write_json(folder.path / "cost.json", seal_cost(with_times, trial_id).as_json())
             done += 1
+    if unasked:
+        raise NotRunUnasked(
+            f"{unasked} trials of files that are not run unasked were not timed, {done} others were; "
+            "--plugin FILE names a file that may be run"
+        )
     return done
 
 
@@ -80,7 +90,7 @@ def _setup(machine: Machine, effort: Effort) -> LatencySetup:
 
 
 def _has_times(folder: TrialFolder, machine: Machine, effort: Effort) -> bool:
-    before = folder.cost().latency
+    before = folder.cost()[0].latency
     return before is not None and before.setup == _setup(machine, effort)
 
 
@@ -121,5 +131,6 @@ def _architecture(trial: Rebuilt, smaller: nn.Module) -> str:
     """Return a hash of what decides a network's latency: operations and sizes, not weights."""
     shapes = {name: list(p.shape) for name, p in smaller.state_dict().items()}
     zeros = {name: int(m.sum()) for name, m in trial.masks.items() if name in trial.layout.weights}
-    text = json.dumps([trial.spec.model, trial.shape, shapes, zeros], sort_keys=True)
+    code = trial.spec.sources.get("model")  # two networks of one name may share every shape
+    text = json.dumps([trial.spec.model, code, trial.shape, shapes, zeros], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -22,7 +22,7 @@ from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
 from bench.sweep.measurer import MeasuringProcess
 from bench.sweep.pending import Pending
-from bench.sweep.progress import Detail, Epoch, Event, Failed, Finished, Reporter, Started
+from bench.sweep.progress import Detail, Epoch, Event, Failed, Finished, Note, Reporter, Started
 
 Send = Callable[[Event], None]
 Assignment = tuple[TrialSpec, bool]  # and whether its finished record is to be replaced
@@ -91,6 +91,9 @@ class _EventSender:
     def epoch(self, done: int, of: int) -> None:
         self(Epoch(done, of))
 
+    def note(self, sentence: str) -> None:
+        self(Note(sentence))
+
 
 @dataclass(frozen=True)
 class _Slot:
@@ -107,6 +110,7 @@ def _run_chain(slot: _Slot, chain: list[Assignment], send: Send) -> None:
         started = time.perf_counter()
         send_event = _EventSender(spec, slot.number, send)
         send_event(Started())
+        slot.context.tell = send_event.note
         try:
             record = execute(slot.context, spec, send_event.epoch, replace, slot.measurer)
         except Exception as error:

@@ -87,6 +87,17 @@ class Machine:
         """Return the facts that decide a phase's bits."""
         return MachineFacts(self.device.type, self.threads, str(torch.__version__), self.matmul)
 
+    def arithmetic(self) -> EnvironmentRecord:
+        """Return the fields of `env.json` that decide the last bits of a sum."""
+        name = platform.processor() or platform.machine()
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        return EnvironmentRecord(
+            **asdict(self.facts()),
+            device_name=name,
+            cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        )
+
     def peak_memory_mb(self) -> float | None:
         """Return the peak memory of the GPU, else of this process; None where the system does not say."""
         if self.device.type == "cuda":
@@ -100,19 +111,14 @@ class Machine:
 
     def record(self, flags: list[str]) -> EnvironmentRecord:
         """Return the content of `env.json`."""
-        name = platform.processor() or platform.machine()
-        if self.device.type == "cuda":
-            name = torch.cuda.get_device_name(self.device)
-        return EnvironmentRecord(
-            **asdict(self.facts()),
-            device_name=name,
-            cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        more = EnvironmentRecord(
             python=platform.python_version(),
             system=f"{platform.system()} {platform.release()}",
             versions={package: _version(package) for package in _RECORDED},
             git_commit=_git_commit(),
             flags=flags,
         )
+        return EnvironmentRecord.model_validate({**self.arithmetic().as_json(), **more.as_json()})
 
 
 def _version(package: str) -> str | None:

@@ -43,6 +43,7 @@ def measure(context: SweepContext, spec: TrialSpec, folder: Path) -> ResultRecor
     Raises:
         TrialFailed: the files do not hold what the method left, or its outputs are not finite.
     """
+    context.use_code_of(spec)
     parts = context.measuring_parts(spec)
     registry = context.registry
     network, layout = build(registry, spec.model, parts.dataset, spec.seed, spec.coupling)

@@ -60,7 +60,10 @@ def find_pending(
 
 
 class _Changed:
-    """Finds finished trials whose plug-ins' code is not what it was."""
+    """Finds finished trials whose plug-ins' code is not what it was, though they are the same trials.
+
+    The code of a user's file is part of the trial's identity; that of a shipped plug-in is its version.
+    """
 
     def __init__(self, results: Results, registry: Registry) -> None:
         self.results, self.registry = results, registry
@@ -75,7 +78,11 @@ class _Changed:
             then = read_sources(self.results.trial(spec.id).path / "spec.json")
         except RecordError:
             return False
-        different = [k for k, now in self._now[names].items() if then.get(k) != now]
+        different = [
+            kind
+            for kind, now in self._now[names].items()
+            if kind not in spec.sources and _differ(then.get(kind, ""), now)
+        ]
         for kind in different:
             name = f"{kind} {getattr(spec, kind)}"
             self._named[name] = self._named.get(name, 0) + 1
@@ -89,3 +96,8 @@ class _Changed:
             "are; --rerun-changed runs them again"
             for name, count in self._named.items()
         ]
+
+
+def _differ(then: str, now: str) -> bool:
+    """Return True for hashes of different code; one of an older kind, which is shorter, says nothing."""
+    return then != now and len(then) == len(now)

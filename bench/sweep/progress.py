@@ -68,7 +68,15 @@ class Failed:
     kind = "failed"
 
 
-Detail = Started | Epoch | Finished | Failed
+@dataclass(frozen=True)
+class Note:
+    """Something that a user should know of a trial that goes on."""
+
+    sentence: str
+    kind = "note"
+
+
+Detail = Started | Epoch | Finished | Failed | Note
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class Event:
 
     @property
     def kind(self) -> str:
-        """`started`, `epoch`, `finished` or `failed`."""
+        """`started`, `epoch`, `finished`, `failed` or `note`."""
         return self.detail.kind
 
     def as_json(self) -> JsonObject:
@@ -117,13 +125,15 @@ def reporter(style: str, json_lines: bool) -> Reporter:
 
 
 class Silent:
-    """Says nothing but what failed."""
+    """Says nothing but what failed or was damaged."""
 
     def begin(self, to_do: int, finished: int, failed: int) -> None: ...
 
     def event(self, event: Event) -> None:
         if isinstance(event.detail, Failed):
             print(f"failed: {event.label}: {event.detail.error}", file=sys.stderr)
+        elif isinstance(event.detail, Note):
+            print(f"Note: {event.detail.sentence}", file=sys.stderr)
 
     def end(self) -> None: ...
 
@@ -160,6 +170,8 @@ class Plain:
         say(opening(to_do, finished, failed), self.stream)
 
     def event(self, event: Event) -> None:
+        if isinstance(event.detail, Note):
+            say(f"Note: {event.detail.sentence}", self.stream)
         if not isinstance(event.detail, Finished | Failed):
             return
         self.done += 1
@@ -204,6 +216,9 @@ class LiveDisplay:
         elif isinstance(event.detail, Epoch):
             if event.detail.of:
                 self.progress.update(task, completed=event.detail.done, total=event.detail.of)
+        elif isinstance(event.detail, Note):
+            line = f"Note: {event.detail.sentence}"
+            self.progress.console.print(line, markup=False, highlight=False)
         else:
             assert self.sweep is not None
             self.progress.advance(self.sweep)

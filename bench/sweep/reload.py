@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -12,9 +14,12 @@ from bench.errors import TrialFailed, UsageError
 from bench.graph.cut import compact
 from bench.graph.structure import Layout
 from bench.plan.build_network import build, input_shape
-from bench.plan.registry import Registry
+from bench.plan.recorded_code import registry_of_record
+from bench.plan.registry import FOLDER, Registry
 from bench.store.json_values import RecordError
+from bench.store.records import read_spec
 from bench.store.results import TrialFolder
+from bench.store.source_copies import SourceCopies
 from bench.store.trial_identity import TrialSpec
 from bench.training.loop import load_model
 
@@ -48,7 +53,11 @@ class Rebuilt:
 def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
     """Build a trial's network from its specification, stored weights and masks.
 
+    Args:
+        registry: with the files that the user names; what a record names is not run unasked.
+
     Raises:
+        NotRunUnasked: the network or data set is a file that its user has not allowed.
         UsageError: the trial is not finished, its files are not those it was recorded with, or its
             weights are not those of the network as it is built today.
     """
@@ -60,16 +69,44 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
         raise UsageError(
             f"the record of trial {folder.id} is not sound: {error.problem}"
         ) from error
-    weights, masks = (folder.file(f"{n}.safetensors", record) for n in ("model", "masks"))
+    weights, masks = (_tensors(folder.file(f"{n}.safetensors", record)) for n in ("model", "masks"))
     spec = record.spec
+    copies = SourceCopies(folder.path.parent.parent / "sources")
+    registry = registry_of_record(registry, spec, copies)
+    if spec.dataset.startswith(FOLDER):
+        _add_folder(registry, folder, spec)
     dataset = registry.dataset(spec.dataset).for_seed(spec.seed)
     network, layout = build(registry, spec.model, dataset, spec.seed, spec.coupling)
-    _load(network, load_file(weights), folder.id)
+    _load(network, weights, folder.id)
     shape = input_shape(registry, spec.model, dataset)
     return Rebuilt(
-        spec, network.eval(), layout, load_file(masks), dataset, shape,
+        spec, network.eval(), layout, masks, dataset, shape,
         record.metrics.not_compacted,
     )  # fmt: skip
+
+
+def _add_folder(registry: Registry, folder: TrialFolder, spec: TrialSpec) -> None:
+    """Say which classes the trial's images had; they need not be here any more."""
+    try:
+        place = read_spec(folder.path / "spec.json").data
+    except RecordError as error:
+        raise UsageError(
+            f"the classes of {spec.dataset} stand in a file that is not sound: {error}"
+        ) from error
+    if place is not None:
+        registry.add_folder(spec.dataset, place)
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """Read a file of tensors.
+
+    Raises:
+        UsageError: it is none, though it is the file of the record.
+    """
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise UsageError(f"{file} is not a file of tensors ({error})") from error
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], trial_id: str) -> None:

@@ -70,13 +70,15 @@ def _inputs(
         # The forward pass is code: two networks may share every tensor.
         "model": [spec.model, context.registry.source_of("models", spec.model)],
     }
+    if spec.data is not None:  # the parts' digests hold sizes of files, not their content
+        environment["data"] = spec.data
     return TrialInputs(
         recipe=recipe,
         seed=spec.seed,
         target=spec.target,
         train=parts.train,
         validation=parts.validation,
-        store=PhaseStore(context.results.folder / "phases"),
+        store=PhaseStore(context.results.folder / "phases", context.tell),
         environment=environment,
         checkpoint_seconds=context.config.checkpoint_seconds,
         reference=_reference(context, spec),

@@ -25,6 +25,12 @@ def pack(callback: Callback | None) -> tuple[JsonObject, dict[str, Tensor]]:
         return plain, tensors
     if "__dataclass_fields__" not in vars(type(callback)):
         raise TrialFailed(f"the callback {type(callback).__name__} must be a dataclass")
+    names = {field.name for field in dataclasses.fields(callback)}  # type: ignore[arg-type]
+    if strays := sorted(vars(callback).keys() - names):
+        raise TrialFailed(
+            f"{type(callback).__name__}.{strays[0]} is no field of the dataclass: a resumed training would "
+            "go on without it; declare it, with a default"
+        )
     for field in dataclasses.fields(callback):  # type: ignore[arg-type]
         value = getattr(callback, field.name)
         if isinstance(value, Tensor):

@@ -58,6 +58,14 @@ class Callback:
     values after `train` returns.
     """
 
+    def inputs(self, trial: "Trial") -> tuple[str, ...]:
+        """Return the modules whose input passes through `input` in this training; none by default."""
+        return ()
+
+    def input(self, trial: "Trial", module: str, x: Tensor) -> Tensor:
+        """Return what a module is to read in the place of x, in every forward pass of the training."""
+        return x
+
     def batch(self, trial: "Trial", x: Tensor, y: Tensor) -> None:
         """Act before the forward pass; may run passes without gradients and write masks."""
 

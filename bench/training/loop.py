@@ -1,8 +1,8 @@
 """The only training loop. Everything a method wants of it is a mask mode or a callback."""
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from bench.store.phase_records import Progress
 from bench.training import batchnorm
 from bench.training.callback_fields import pack, unpack
 from bench.training.contract import Callback, Trial
+from bench.training.network_facts import tensors_of
 from bench.training.trial_records import TrainingArguments
 
 
@@ -58,7 +59,7 @@ class Training:
 
     def state(self) -> dict[str, Tensor]:
         """Return every tensor that decides how the training goes on."""
-        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        tensors = {f"model/{k}": v for k, v in tensors_of(self.model).items()}
         tensors |= {f"mask/{k}": v for k, v in self.masks.touched.items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -110,10 +111,8 @@ class Training:
         arguments = self.arguments
         self._seconds_before, self._started = self.progress.cost.seconds, time.perf_counter()
         while self.progress.epoch < arguments.stop:
-            if arguments.mode == "gate":
-                with self.gates:
-                    line = self._epoch(checkpoint)
-            else:
+            gates = self.gates if arguments.mode == "gate" else nullcontext()
+            with gates, self._changed_inputs():
                 line = self._epoch(checkpoint)
             self.progress.epoch += 1
             self.progress.step = 0
@@ -168,6 +167,26 @@ class Training:
         if self.counts_hits:
             line["train_top1"] = 100 * int(self._right) / n
         return line
+
+    @contextmanager
+    def _changed_inputs(self) -> Iterator[None]:
+        """Let the callback change what the modules that it names read."""
+        callback, handles = self.callback, []
+        for name in callback.inputs(self.trial) if callback is not None else ():
+            module = self.model.get_submodule(name)
+            handles.append(module.register_forward_pre_hook(self._on_input(name)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _on_input(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+        def hook(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            assert self.callback is not None
+            return (self.callback.input(self.trial, name, given[0]), *given[1:])
+
+        return hook
 
     def _seed_globally(self, clock: int) -> None:
         """Seed what Dropout draws from; in mid-epoch, go on from where it was."""
@@ -269,13 +288,16 @@ def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def load_model(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy saved weights and buffers into a network; every tensor keeps its memory layout."""
-    own = model.state_dict()
-    if own.keys() != tensors.keys():
+def load_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy saved weights and buffers into a network; every tensor keeps its memory layout.
+
+    Buffers that a state dictionary leaves out may be missing.
+    """
+    own, optional = tensors_of(model), tensors_of(model).keys() - model.state_dict().keys()
+    if not own.keys() - optional <= tensors.keys() <= own.keys():
         raise TrialFailed("the saved state belongs to another network")
     with torch.no_grad():
-        for name, tensor in own.items():
-            if tensor.shape != tensors[name].shape:
+        for name, tensor in tensors.items():
+            if tensor.shape != own[name].shape:
                 raise TrialFailed(f"the saved {name!r} has another shape than the network's")
-            tensor.copy_(tensors[name])
+            own[name].copy_(tensor)

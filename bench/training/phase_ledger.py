@@ -16,14 +16,16 @@ class Ledger:
 
     Attributes:
         costs: by key, so that a phase counts once however often it is loaded.
-        current_cost: of the running phase; forward passes are added to it.
+        outside: of what a method does beside its phases.
+        current_cost: of the running phase, else `outside`; forward passes are added to it.
     """
 
     def __init__(self, store: PhaseStore) -> None:
         self.store = store
         self.work = Work()
         self.costs: dict[str, Cost] = {}
-        self.current_cost = Cost()
+        self.outside = Cost()
+        self.current_cost = self.outside
         self._inside = False
 
     def phase(
@@ -44,21 +46,22 @@ class Ledger:
         return stored, computed
 
     def refuse_inside(self, name: str) -> None:
-        """Guard what must not be read inside a phase, because no key would know of it.
+        """Guard what must not be used inside a phase: no key would know of it, or it would be lost.
 
         Raises:
             TrialFailed: a phase is running.
         """
         if self._inside:
             raise TrialFailed(
-                f"trial.{name} was read inside a phase, where it is not part of the phase's key; "
-                "pass it as an argument or as a field of the callback"
+                f"trial.{name} was used inside a phase: its key does not see it, and whoever loads the "
+                "phase goes without; pass values as arguments or fields of the callback, and do the rest "
+                "outside"
             )
 
     @property
     def cost(self) -> Cost:
-        """The sum over every phase this trial needed, whoever computed it."""
-        total = Cost()
+        """The sum over every phase this trial needed, whoever computed it, and what was done outside."""
+        total = self.outside.model_copy()
         for cost in self.costs.values():
             total.add(cost)
         return total
@@ -68,6 +71,6 @@ class Ledger:
         try:
             stored = compute()
         finally:
-            self._inside = False
+            self.current_cost, self._inside = self.outside, False
         self.store.save(key, stored.record, stored.tensors)
         return stored

@@ -8,21 +8,23 @@ here.
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from bench.data.batches import Part
 from bench.data.tasks import Evaluation, Loss, Task
-from bench.errors import TrialFailed
+from bench.errors import NotInContract, TrialFailed
 from bench.graph.structure import Layout
 from bench.graph.trace import activations
 from bench.pruning.gates import Gates
 from bench.pruning.hard_mask import apply_hard
-from bench.pruning.masks import Masks, same
-from bench.seeds import derive, generator
+from bench.pruning.masks import REACHED, Masks, same
+from bench.seeds import derive, generator, seed_globally
 from bench.store import source_hash
 from bench.store.json_values import Json, JsonObject
 from bench.store.phase_cache import Stored, key_of
@@ -33,12 +35,14 @@ from bench.training.callback_fields import pack, unpack
 from bench.training.contract import Callback, Mode, Reference, State, Trial
 from bench.training.evaluation import evaluate, outputs_of, scored
 from bench.training.loop import Training, load_model, under
+from bench.training.network_facts import Place, changed, facts_of, own_changes, tensors_of
+from bench.training.pass_counter import PassCounter
 from bench.training.phase_ledger import Ledger
 from bench.training.recipe import Recipe
+from bench.training.surroundings import Surroundings
 from bench.training.trial_records import KeptState, TrainingArguments, TrialInputs, Work
 
 T = TypeVar("T")
-_REACHED = 1 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,18 @@ class RunningTrial(Trial):
         self._mode: Mode = "hard"
         self._trained_masks: dict[str, Tensor] = {}
         self._open_log: list[LogLine] | None = None  # of the phase that is running
-        self._counter = model.register_forward_pre_hook(self._count)
+        self._image_counter = model.register_forward_pre_hook(self._count)
+        self._surroundings = Surroundings.of(model)
+        self._changes_itself = own_changes(model, _a_few(inputs.train, layout))
+        self._built_facts = self._facts()
+        self._passes = PassCounter()  # of those outside phases
+        self._is_counting = False
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Never:
             """Say where the contract stands to whoever looks for something else."""
-            raise AttributeError(
+            raise NotInContract(
                 f"a trial has no {name!r}; a method is given what docs/add-a-method.md lists"
             )
 
@@ -125,7 +134,7 @@ class RunningTrial(Trial):
         target = self._inputs.target
         if target is None:
             raise TrialFailed("at_target: this method's rate is emergent, it has no target")
-        return self.masks.compression >= target * _REACHED or self.masks.at_floor
+        return self.masks.compression >= target * REACHED or self.masks.at_floor
 
     @property
     def reference(self) -> Reference | None:
@@ -174,9 +183,12 @@ class RunningTrial(Trial):
         if mode != "gate":
             apply_hard(self.model, self.masks)
         plain, tensors = pack(callback)
-        key = _key(self, "train", facts | {"fields": plain}, tensors)
-        self._mode = mode
-        self._train_or_load(key, arguments, callback)
+        with self._phase("a training"):
+            key = _key(self, "train", facts | {"fields": plain}, tensors)
+            self._mode = mode
+            self._train_or_load(key, arguments, callback)
+        self.model.train()  # as the loop leaves it
+        self._settle(key)
         self._trained_masks = dict(self.masks.touched)
         self._clock += stop - span[0]
 
@@ -197,7 +209,7 @@ class RunningTrial(Trial):
     # -- states ------------------------------------------------------------------------------
 
     def snapshot(self) -> State:
-        return State({k: v.clone() for k, v in self.model.state_dict().items()}, self._clock)
+        return State({k: v.clone() for k, v in tensors_of(self.model).items()}, self._clock)
 
     def restore(self, state: State) -> None:
         self._ledger.refuse_inside("restore")
@@ -225,9 +237,11 @@ class RunningTrial(Trial):
         (self._events if self._open_log is None else self._open_log).append(values)
 
     def curve(self, rows: list[dict[str, float]], marked: float | None = None) -> None:
+        self._ledger.refuse_inside("curve")
         self._curves[next(iter(rows[0]))] = CurveRecord.model_construct(marked=marked, rows=rows)
 
     def store(self, index_bits: int) -> None:
+        self._ledger.refuse_inside("store")
         self._index_bits = index_bits
 
     # -- inside ------------------------------------------------------------------------------
@@ -241,14 +255,16 @@ class RunningTrial(Trial):
             "args": args,
             "mode": self._mode,
             "masked": masked,
+            "evaluating": sorted(n for n, m in self.model.named_modules() if not m.training),
         }
 
         def compute() -> Stored[CallPhase]:
             started = time.perf_counter()
             cost = self._ledger.current_cost
             self._open_log = log = list[LogLine]()
-            with self._masks_in_force(masked):
-                value = _call_pure(self, fn, args)
+            with self._masks_in_force(masked), PassCounter() as passes:
+                value = _call_pure(self, fn, args, key)
+            cost.multiply_adds_outside += passes.multiply_adds
             cost.seconds = time.perf_counter() - started
             if isinstance(value, dict) and any(isinstance(v, Tensor) for v in value.values()):
                 # Copies: a score may be a view of weights that will move.
@@ -259,13 +275,63 @@ class RunningTrial(Trial):
             record = CallPhase.model_construct(kind="json", value=plain, log=log, cost=cost)
             return Stored(record, {})
 
-        key = _key(self, "once", facts, {})
-        (record, tensors), _ = self._ledger.phase(key, CallPhase, compute)
+        flags = {module: module.training for module in self.model.modules()}
+        with self._phase(f"a call of {fn.__qualname__}"):
+            key = _key(self, "once", facts, {})
+            (record, tensors), _ = self._ledger.phase(key, CallPhase, compute)
+        for module, flag in flags.items():
+            module.training = flag
+        self._settle(key)
         self._take_log(key, record)
         if record.kind == "json":
             return record.value  # type: ignore[no-any-return]
         device = self._inputs.train.device
         return {name: t.to(device) for name, t in tensors.items()}  # type: ignore[return-value]
+
+    @contextmanager
+    def _phase(self, what: str) -> Iterator[None]:
+        """Refuse what no key could see, around a phase, and what it leaves changed but does not store."""
+        with self._uncounted():
+            self._surroundings.refuse_changes(self.model, f"before {what}")
+            before, frozen = self._facts(), _frozen(self.model)
+            yield
+            self._surroundings.refuse_changes(self.model, f"after {what}")
+            left = changed(before, self._facts())
+            named = [f"{module or 'the network'}: {attribute}" for module, attribute in left]
+            named += [f"requires_grad of {name}" for name in sorted(frozen ^ _frozen(self.model))]
+            if named:
+                raise TrialFailed(
+                    f"{what} changed {', '.join(named[:3])}, which is not stored: a later run that loads "
+                    "its result would not see it; change it outside, or set it back"
+                )
+
+    def _facts(self) -> dict[Place, Json]:
+        found = facts_of(self.model)
+        return {place: fact for place, fact in found.items() if place not in self._changes_itself}
+
+    def _settle(self, purpose: str) -> None:
+        """Let random numbers outside phases not depend on whether a phase was computed or loaded."""
+        seed_globally(derive(self._inputs.seed, purpose))
+
+    @contextmanager
+    def _uncounted(self) -> Iterator[None]:
+        """Leave the count of passes outside phases for the length of a phase, which has its own.
+
+        Raises:
+            TrialFailed: the method has entered a mode of its own since.
+        """
+        if not self._is_counting:
+            yield
+            return
+        if _get_current_dispatch_mode() is not self._passes:
+            raise TrialFailed(
+                "a dispatch mode is active, which no phase's key can see; leave it before"
+            )
+        self._passes.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            self._passes.__enter__()  # type: ignore[no-untyped-call]
 
     def _take_log(self, key: str, record: PhaseRecord) -> None:
         self._open_log = None
@@ -313,14 +379,32 @@ def outcome_of(trial: RunningTrial) -> TrialOutcome:
     return TrialOutcome(
         trial.model, trial.layout, masks, trial._rounds, trial._lr_scale, trial._kept, trial._curves,
         trial._index_bits, trial._events, trial._ledger.costs, trial._ledger.cost, trial._ledger.work,
-        unreachable=target is not None and masks.compression < target * _REACHED,
+        unreachable=target is not None and masks.compression < target * REACHED,
     )  # fmt: skip
+
+
+def run_method(trial: RunningTrial, prune: Callable[[Trial], None]) -> TrialOutcome:
+    """Run a method's part of a trial, and return what the trial has come to.
+
+    Raises:
+        TrialFailed: it leaves a hook or a switch behind, or what else stops it.
+    """
+    trial._settle("prune")
+    with trial._passes:
+        trial._is_counting = True
+        try:
+            prune(trial)
+        finally:
+            trial._is_counting = False
+    trial._ledger.outside.multiply_adds_outside = trial._passes.multiply_adds
+    trial._surroundings.refuse_changes(trial.model, "at the end of prune")
+    return close(trial)
 
 
 def close(trial: RunningTrial) -> TrialOutcome:
     """End the method's part: note the final counts, take the harness's hook off, return the outcome."""
     trial._note_round(trial._lr_scale)
-    trial._counter.remove()
+    trial._image_counter.remove()
     return outcome_of(trial)
 
 
@@ -354,7 +438,7 @@ def run_training(
 
     training.run(checkpoint)
     plain, tensors = pack(callback)
-    state = {f"model/{k}": v for k, v in trial.model.state_dict().items()}
+    state = {f"model/{k}": v for k, v in tensors_of(trial.model).items()}
     state |= {f"mask/{k}": v for k, v in trial.masks.touched.items()}
     state |= {f"callback/{k}": v for k, v in tensors.items()}
     done = training.progress
@@ -379,34 +463,46 @@ def _key(trial: RunningTrial, kind: str, facts: JsonObject, tensors: Mapping[str
         facts: the arguments, as JSON.
         tensors: fields of a callback.
     """
-    everything = {f"model/{k}": v for k, v in trial.model.state_dict().items()}
+    everything = {f"model/{k}": v for k, v in tensors_of(trial.model).items()}
     everything |= {f"mask/{k}": v for k, v in trial.masks.touched.items()}
     everything |= {f"field/{k}": v for k, v in tensors.items()}
     facts |= {"environment": trial._inputs.environment, "kind": kind}
-    # Not among the tensors, but a method may have changed it.
-    modules = trial.model.named_modules()
-    facts["dropout"] = {n: m.p for n, m in modules if isinstance(m, _DropoutNd)}
+    # Not among the tensors, but a method may have changed it since the network was built.
+    now = trial._facts()
+    facts["changed"] = [[*place, now.get(place)] for place in changed(trial._built_facts, now)]
+    facts["without_gradient"] = sorted(_frozen(trial.model))
     if kind != "train" or trial.masks.touched or "callback" in facts:
         # What sites there are; a plain training has none.
         facts["coupling"] = trial.layout.coupling
     return key_of(facts, everything)
 
 
-def _call_pure(trial: RunningTrial, fn: Callable[..., T], args: tuple[Json, ...]) -> T:
-    """Seed the global generator, call, and refuse a call that changed weights or masks.
+def _call_pure(trial: RunningTrial, fn: Callable[..., T], args: tuple[Json, ...], key: str) -> T:
+    """Seed the global generators, call, and refuse a call that changed weights, buffers or masks.
 
     Raises:
-        TrialFailed: masks or weights are not what they were before.
+        TrialFailed: masks or tensors are not what they were before.
     """
-    torch.manual_seed(derive(trial._inputs.seed, "once"))
-    before = trial.masks.version, [p._version for p in trial.model.parameters()]
+    seed_globally(derive(trial._inputs.seed, "once", key))
+    before = trial.masks.version, key_of({}, tensors_of(trial.model))
     value = fn(trial, *args)
-    if before != (trial.masks.version, [p._version for p in trial.model.parameters()]):
+    if before != (trial.masks.version, key_of({}, tensors_of(trial.model))):
         raise TrialFailed(
             f"{fn.__qualname__} changed masks or weights inside once, which a later run that "
             "loads its result would not see; return scores and change the network outside"
         )
     return value
+
+
+def _frozen(model: nn.Module) -> frozenset[str]:
+    """Return the parameters that get no gradient."""
+    return frozenset(name for name, p in model.named_parameters() if not p.requires_grad)
+
+
+def _a_few(part: Part, layout: Layout) -> Tensor:
+    """Return the first of the training images (2, channels, height, width)."""
+    index = torch.arange(min(2, len(part)))
+    return part.in_memory_format(layout.has_convolutions).batch(index)[0]
 
 
 # -- phases of the harness itself -------------------------------------------------------------

@@ -137,3 +137,40 @@ def test_what_is_raised_beside_the_call_is_not_taken_for_the_users() -> None:
     except AttributeError as error:
         assert "bench/graph/" in in_words(error).replace(os.sep, "/")
         assert "a fault of bench" in in_words(error)
+
+
+ASKING = """
+from dataclasses import dataclass
+from typing import ClassVar
+from bench.api import Method
+
+@dataclass(frozen=True)
+class Asking(Method):
+    "It asks for what a trial does not have, or divides by zero."
+    rate: ClassVar = "none"
+    level: ClassVar = "none"
+
+    def prune(self, trial):
+        trial.train()
+        BODY
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("trial.setting", "a trial has no 'setting'; a method is given what docs/add-a-method.md lists"),
+        ("1 / 0", "ZeroDivisionError: division by zero (asking.py, line 14, in Asking.prune)"),
+    ],
+)  # fmt: skip
+def test_a_slip_of_a_methods_author_is_not_called_a_fault_of_ours(
+    bench: Bench, tmp_path: Path, body: str, said: str
+) -> None:
+    (tmp_path / "asking.py").write_text(ASKING.replace("BODY", body))
+    shell = bench(
+        "run", "--methods", "asking", "--plugin", "asking.py", "--models", "fc-20-20", "--datasets",
+        "digits", "--budget", "smoke", "--seeds", "0", "--jobs", "1", "--controls", "none",
+    )  # fmt: skip
+    assert shell.code == 1
+    assert said in shell.err
+    assert "please report" not in shell.err

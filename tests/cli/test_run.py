@@ -121,21 +121,21 @@ def test_a_users_method_and_network_appear_in_the_report(bench: Bench, tmp_path:
 
 
 def test_a_finished_trial_whose_plugin_changed_is_named(bench: Bench, tmp_path: Path) -> None:
-    arguments = ("run", "--methods", "one", "--plugin", "one.py", "--targets", "2", "--controls", "none",
-                 *SMOKE)  # fmt: skip
-    (tmp_path / "one.py").write_text(PLUGIN)
+    arguments = ("run", "--methods", "dense", *SMOKE)
     assert bench(*arguments).code == 0
     (spec,) = tmp_path.glob("results/default/trials/*/spec.json")
     facts = json.loads(spec.read_text())
-    facts["sources"]["method"] = "another"
-    spec.write_text(json.dumps(facts))
-    shell = bench(*arguments)
-    assert "other code of the method one" in shell.err
-    assert "--rerun-changed" in shell.err
-    assert "Nothing to train" in shell.err
+    changed = "0" * len(facts["sources"]["method"])
+    for other, told in (("of an older kind", False), (changed, True)):
+        facts["sources"]["method"] = other
+        spec.write_text(json.dumps(facts))
+        shell = bench(*arguments)
+        assert ("other code of the method dense" in shell.err) == told
+        assert ("--rerun-changed" in shell.err) == told
+        assert "Nothing to train" in shell.err
     assert "1 trial to run" in bench(*arguments, "--rerun-changed").err
     (old,) = tmp_path.glob("results/default/superseded/*/spec.json")
-    assert json.loads(old.read_text())["sources"]["method"] == "another"
+    assert json.loads(old.read_text())["sources"]["method"] == changed
 
 
 @pytest.mark.parametrize("damage", ["truncate", "edit"])

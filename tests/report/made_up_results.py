@@ -14,7 +14,7 @@ from bench.report.attachments import Examples
 from bench.report.figures.palette import Palette, pairs_of
 from bench.report.load import load
 from bench.report.summary import summarise
-from bench.store.records import sealed
+from bench.store.records import CostRecord, seal_cost, sealed
 from bench.store.results import Results, file_digest
 from bench.store.trial_identity import SCHEMA, TrialSpec
 
@@ -128,7 +128,8 @@ class Maker:
         record |= {"task": task} if task else {}
         record |= {"curves": curves} if curves else {}
         put(folder / "result.json", sealed(record))
-        put(folder / "cost.json", {"train_seconds": 8.5, "peak_memory_mb": 700.25})
+        cost = CostRecord(train_seconds=8.5, peak_memory_mb=700.25)
+        put(folder / "cost.json", seal_cost(cost, spec.id).as_json())
         put(folder / "env.json", {"device": "cpu", "versions": {"torch": "2.11.0"}})
         return spec.id
 

@@ -68,8 +68,8 @@ def test_killed_runs_end_bit_identical(
     kills = resumed = 0
     while kills < wanted:
         process = start(tmp_path / "killed", asked, jobs=1)
-        # Short lives, so that the run is still going at the last kill.
-        time.sleep(moments.uniform(0, 2.2 * seconds / wanted))
+        # Lives that add up to less than the whole, so that something is left at the last kill.
+        time.sleep(moments.uniform(0, 1.4 * seconds / wanted))
         if not kill(process):
             break
         kills += 1

@@ -64,7 +64,7 @@ def test_what_follows_a_replaced_trial_is_replaced_too(tmp_path: Path) -> None:
     dense, method, control = plan.trials
     facts = tmp_path / "trials" / method / "spec.json"
     changed = json.loads(facts.read_text())
-    changed["sources"]["method"] = "another"
+    changed["sources"]["method"] = "0" * len(changed["sources"]["method"])
     facts.write_text(json.dumps(changed))
     pending = find_pending(
         plan, context.results, Registry(), retry_failed=False, rerun_changed=True

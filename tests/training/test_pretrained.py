@@ -505,9 +505,12 @@ def test_a_file_that_does_not_fit_stops_the_plan(tmp_path: Path) -> None:
 
 def test_the_augmentation_of_the_data_goes_into_the_recipe(tmp_path: Path) -> None:
     source = (
-        "import torch\nfrom bench.api import Dataset\n\nclass Mine(Dataset):\n    name = 'mine'\n"
+        "import torch\nfrom bench.api import Dataset, Images, Split\n\n"
+        "class Mine(Dataset):\n    name = 'mine'\n"
         "    shape = (1, 28, 28)\n    classes = 10\n    mean = (0.5,)\n    std = (0.5,)\n"
-        "    augment = 'flip+crop'\n    def load(self, root):\n        raise NotImplementedError\n"
+        "    augment = 'flip+crop'\n    def load(self, root):\n"
+        "        x = torch.zeros(10, 1, 28, 28, dtype=torch.uint8)\n"
+        "        return Split(*[Images(x, torch.arange(10))] * 3)\n"
     )
     (tmp_path / "mine.py").write_text(source)
     registry = Registry([tmp_path / "mine.py"])

@@ -4,6 +4,7 @@ Reports and completion read names and columns from here and must start fast: a f
 imports torch inside its methods.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -152,6 +153,18 @@ class Task:
             return {}
         return {name: each.float() for name, each in outputs.items()}
 
+    def spans(
+        self, outputs: "Tensor", targets: "Tensor", error: "Tensor"
+    ) -> dict[str, tuple[float, float]]:
+        """Return the least and the largest value of columns where outputs are known up to an error.
+
+        `loss` and `collapsed` may be among them. Nothing where the task cannot tell.
+
+        Args:
+            error: of each output, from 0 on; of a shape that broadcasts to the outputs'.
+        """
+        return {}
+
     @property
     def identity(self) -> bytes:
         """Return what the digest of a part takes in of its task."""
@@ -217,8 +230,10 @@ class Tasks(Mapping[str, Task]):
         if lacking:
             raise UsageError(f"the task {cls.name!r} of {_file(cls)} lacks {', '.join(lacking)}")
         other = type(self._by_name[cls.name]) if cls.name in self._by_name else cls
-        # The same file may be imported under two names, and a notebook's cell run again.
-        if (_file(other), other.__qualname__) != (_file(cls), cls.__qualname__):
+        # The same file may be imported under two names, and a notebook's cell run again; of a file that
+        # is edited between two trials, each is rebuilt with its own.
+        is_same = _file(other) == _file(cls) or _is_kept(other) or _is_kept(cls)
+        if not is_same or other.__qualname__ != cls.__qualname__:
             raise UsageError(
                 f"{_file(cls)} and {_file(other)} both define the task {cls.name!r}; rename one of them"
             )
@@ -245,6 +260,12 @@ def _file(cls: type) -> str:
     return str(getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__)
 
 
+def _is_kept(cls: type) -> bool:
+    """Return True for classes of the copies that a results folder keeps: `sources/<hash>/FILE`."""
+    return _KEPT.search(_file(cls)) is not None
+
+
+_KEPT = re.compile(r"[/\\]sources[/\\][0-9a-f]{32}[/\\]")
 TASKS = Tasks()
 
 

@@ -49,15 +49,39 @@ class Classification(Task):
             return 100 * int(hits[:, :k].sum()) / n
 
         loss = float(cross_entropy(outputs.double(), targets, reduction="sum")) / n
-        collapsed = top(1) <= 100 / classes + COLLAPSE_MARGIN
+        collapsed = _is_collapsed(top(1), classes)
         values = {"top1": top(1), "top3": top(3), "top5": top(5)}
         return Evaluation(top(1), loss, n, values, collapsed)
+
+    def spans(
+        self, outputs: "Tensor", targets: "Tensor", error: "Tensor"
+    ) -> dict[str, tuple[float, float]]:
+        """Count an image where no error could change its place, and where some error could."""
+        n, classes = outputs.shape
+        low, high = outputs - error, outputs + error
+        own_low, own_high = (each.gather(1, targets[:, None]) for each in (low, high))
+        surely_above = (low > own_high).sum(1)
+        perhaps_above = (high >= own_low).sum(1) - 1  # its own
+
+        def share(above: "Tensor", k: int) -> float:
+            return 100 * int((above < k).sum()) / n
+
+        found = {f"top{k}": (share(perhaps_above, k), share(surely_above, k)) for k in (1, 3, 5)}
+        loss = self.evaluate(outputs, targets).loss
+        # Cross-entropy moves by no more than the label's output and the largest of all together.
+        moved = 2 * float((high - outputs).amax(1).double().mean())
+        worst, best = (_is_collapsed(top, classes) for top in found["top1"])
+        return found | {"loss": (loss - moved, loss + moved), "collapsed": (best, worst)}
 
     def stored(self, outputs: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
         """Return logits in float16, of up to 200 classes."""
         if any(each.shape[1] > MAX_STORED_OUTPUTS for each in outputs.values()):
             return {}
         return {name: each.half() for name, each in outputs.items()}
+
+
+def _is_collapsed(top1: float, classes: int) -> bool:
+    return top1 <= 100 / classes + COLLAPSE_MARGIN
 
 
 CLASSIFICATION = Classification()

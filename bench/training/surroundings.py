@@ -1,0 +1,125 @@
+"""What no key of a phase can see, and is therefore refused: hooks, patched forwards, global switches.
+
+Allowed are the hooks that a network has when it is built, and the harness's own.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch._C import _len_torch_dispatch_stack, _len_torch_function_stack
+from torch.nn.modules import module as torch_module
+from torch.optim import optimizer as torch_optimizer
+
+from bench.errors import TrialFailed
+
+_USE = {
+    "forward": "an input is changed by Callback.input, everything else by a module of your own in the "
+    "network's file",
+    "gradient": "use Callback.gradients, which sees every gradient after the backward pass",
+    "other": "take it off before the next call of the trial",
+}
+# The dictionaries of hooks that every module has.
+_HOOKS = {name: value for name, value in vars(nn.Module()).items() if name.endswith("_hooks")}
+_GLOBAL_HOOKS = [
+    (module, name)
+    for module in (torch_module, torch_optimizer)
+    for name, value in vars(module).items()
+    if name.startswith("_global_") and name.endswith("_hooks") and isinstance(value, Mapping)
+]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Everything that stood around a network when its trial began.
+
+    Attributes:
+        hooks: by the object, so that another hook in the place of one is seen.
+        forwards: the function that each module's class had as its forward.
+        switches: torch's global settings, by their name in a sentence.
+    """
+
+    hooks: dict[int, object] = field(repr=False)
+    forwards: dict[type[nn.Module], object] = field(repr=False)
+    switches: dict[str, object]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "Surroundings":
+        hooks = {id(hook): hook for hook, _, _ in (*_module_hooks(model), *_global_hooks())}
+        forwards: dict[type[nn.Module], object] = {
+            type(m): type(m).forward for m in model.modules()
+        }
+        return cls(hooks, forwards, _switches())
+
+    def refuse_changes(self, model: nn.Module, when: str) -> None:
+        """Refuse what was not there at the trial's beginning.
+
+        Args:
+            when: for the sentence, such as "before a training".
+
+        Raises:
+            TrialFailed: it names the first thing found, and what to use instead.
+        """
+        for hook, where, use in (*_module_hooks(model), *_global_hooks(), *_tensor_hooks(model)):
+            if id(hook) not in self.hooks:
+                raise TrialFailed(
+                    f"{where} {when}: no phase's key can see it, and other methods would get its "
+                    f"results; {_USE[use]}"
+                )
+        self._refuse_patches(model, when)
+        for name, value in _switches().items():
+            if value != self.switches[name]:
+                raise TrialFailed(
+                    f"{name} is {value} {when}, and was {self.switches[name]} at the trial's beginning: "
+                    "no phase's key can see it; set it back before the next call of the trial"
+                )
+
+    def _refuse_patches(self, model: nn.Module, when: str) -> None:
+        for name, module in model.named_modules():
+            known = self.forwards.setdefault(type(module), type(module).forward)
+            if "forward" in vars(module) or type(module).forward is not known:
+                raise TrialFailed(
+                    f"the forward of {name or 'the network'} was replaced {when}: no phase's key can see "
+                    "it; put a module of a class of your own in its place, in the network's file"
+                )
+
+
+Found = tuple[object, str, str]  # a hook, where it stands, and what to use instead
+
+
+def _module_hooks(model: nn.Module) -> Iterator[Found]:
+    for name, module in model.named_modules():
+        for kind in _HOOKS:
+            use = "forward" if "forward" in kind else "gradient" if "backward" in kind else "other"
+            for hook in (vars(module).get(kind) or {}).values():
+                yield hook, f"a hook ({kind.strip('_')}) stands on {name or 'the network'}", use
+
+
+def _global_hooks() -> Iterator[Found]:
+    for module, name in _GLOBAL_HOOKS:
+        for hook in (getattr(module, name) or {}).values():
+            yield hook, f"a hook for all modules ({name.strip('_')}) is set", "other"
+
+
+def _tensor_hooks(model: nn.Module) -> Iterator[Found]:
+    for name, parameter in model.named_parameters():
+        for kind in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+            for hook in (getattr(parameter, kind, None) or {}).values():
+                yield hook, f"a hook stands on the gradient of {name}", "gradient"
+
+
+def _switches() -> dict[str, object]:
+    return {
+        "torch's default dtype": torch.get_default_dtype(),
+        "grad mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"),
+        "use_deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "the number of torch's threads": torch.get_num_threads(),
+        "the precision of matrix products": torch.get_float32_matmul_precision(),
+        "cudnn.benchmark": torch.backends.cudnn.benchmark,
+        "cudnn.allow_tf32": torch.backends.cudnn.allow_tf32,
+        "the number of dispatch modes": _len_torch_dispatch_stack(),
+        "the number of function modes": _len_torch_function_stack(),
+    }
