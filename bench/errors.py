@@ -2,11 +2,11 @@
 
 import difflib
 import sys
-import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -58,7 +58,7 @@ class NotInContract(TrialFailed, AttributeError):
 
 
 class UsersCodeFailed(UsageError):
-    """What a network or data set of the user's raised, told in its own words."""
+    """An error that a network or data set of the user's raised, told in its own words."""
 
 
 @contextmanager
@@ -106,25 +106,32 @@ class _Place:
 
     @property
     def is_ours(self) -> bool:
-        return any(self.file.is_relative_to(folder) for folder in _OURS)
+        return any(self.file.is_relative_to(folder) for folder in _ours())
 
     @property
     def is_library(self) -> bool:
         """Return True for Python's own and for installed packages, where a user's code is not."""
-        return not self.file.is_file() or any(self.file.is_relative_to(f) for f in _LIBRARIES)
+        return not self.file.is_file() or any(self.file.is_relative_to(f) for f in _libraries())
 
     def __str__(self) -> str:
-        roots = [folder.parent for folder in _OURS if self.file.is_relative_to(folder)]
+        roots = [folder.parent for folder in _ours() if self.file.is_relative_to(folder)]
         shown = self.file.relative_to(roots[0]).as_posix() if roots else self.file.name
         return f"{shown}, line {self.line}, in {self.function}"
 
 
-_BENCH = Path(__file__).resolve().parent
-# In a checkout the folders of plug-ins stand beside bench/, and are links in it.
-_OURS = (_BENCH, *((_BENCH / kind).resolve() for kind in ("methods", "models", "datasets")))
-_LIBRARIES = {
-    Path(sys.prefix).resolve(), Path(sysconfig.get_path("stdlib")).resolve()
-}  # fmt: skip
+@cache
+def _ours() -> tuple[Path, ...]:
+    """Return the folders of bench; in a checkout those of plug-ins stand beside it, and are links in it."""
+    bench = Path(__file__).resolve().parent
+    return (bench, *((bench / kind).resolve() for kind in ("methods", "models", "datasets")))
+
+
+@cache
+def _libraries() -> tuple[Path, ...]:
+    """Return the folders of Python and of installed packages."""
+    import sysconfig  # only where there is an error to tell
+
+    return Path(sys.prefix).resolve(), Path(sysconfig.get_path("stdlib")).resolve()
 
 
 def _raised_at(error: BaseException) -> _Place | None:

@@ -12,6 +12,7 @@ from bench.store.atomic import whole_file
 from bench.store.json_values import RecordError
 from bench.store.records import read_sources
 from bench.store.results import Results, TrialFolder, newest
+from bench.store.source_hash import is_other_code
 
 if TYPE_CHECKING:
     from bench.sweep.export_network import Exported, Form
@@ -79,8 +80,8 @@ def _has_changed(registry: Registry, folder: TrialFolder, model: str) -> bool:
         then = read_sources(folder.path / "spec.json")
     except RecordError:
         return True
-    now = registry.source_of("models", model)
-    return then.get("model") != now and len(then.get("model", "")) in (0, len(now))
+    was = then.get("model", "")
+    return not was or is_other_code(was, registry.source_of("models", model))
 
 
 def _tell(done: "Exported") -> None:

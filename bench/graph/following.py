@@ -17,7 +17,7 @@ Signals = Signal | tuple[Signal, ...] | None
 
 
 class Following:
-    """What operations read and add to while channels are followed from a network's input to its output.
+    """The state that operations read and add to while channels are followed from input to output.
 
     Attributes:
         inputs: per layer, what feeds it.

@@ -46,7 +46,7 @@ HALF_LEAST = 2.0**-25  # absolute, of the smallest ones
 
 @dataclass(frozen=True)
 class Stored:
-    """What is stored of a trial's network, in the network that it was built as.
+    """The stored network of a trial, in the network that it was built as.
 
     Attributes:
         masks: those that are not all ones, on the network's device.

@@ -33,7 +33,7 @@ _UNREADABLE = (SafetensorError, OSError, KeyError, ValueError, RecursionError)
 
 
 class Stored(NamedTuple, Generic[R]):
-    """What a file of the cache holds."""
+    """The content of a file of the cache."""
 
     record: R
     tensors: dict[str, Tensor]

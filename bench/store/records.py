@@ -55,7 +55,7 @@ class Record(BaseModel):
 
 
 class _SpecField:
-    """How a specification stands in a record: as the object that its id is made of."""
+    """A specification as it stands in a record: the object that its id is made of."""
 
     @staticmethod
     def __get_pydantic_core_schema__(source: object, handler: object) -> CoreSchema:
@@ -79,7 +79,8 @@ class Columns(Record):
 
     def column(self, name: str) -> Scalar:
         """Return the value of a column, a field or one of its task's own; None where there is none."""
-        return self.scalars().get(name)
+        value = getattr(self, name) if name in self.model_fields_set else None
+        return value if isinstance(value, bool | int | float | str) else None
 
     def number(self, name: str) -> float:
         """Return a column that holds a number.
@@ -94,8 +95,8 @@ class Columns(Record):
 
     def scalars(self) -> dict[str, Scalar]:
         """Return every column that holds a single value, by name."""
-        values = ((name, getattr(self, name)) for name in self.model_fields_set)
-        return {name: v for name, v in values if isinstance(v, bool | int | float | str)}
+        values = ((name, self.column(name)) for name in self.model_fields_set)
+        return {name: value for name, value in values if value is not None}
 
 
 C = TypeVar("C", bound=Columns)

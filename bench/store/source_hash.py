@@ -89,6 +89,11 @@ def of_code(thing: type | Callable[..., object]) -> str:
     return f"{thing.__qualname__}:{of_object(thing)}"
 
 
+def is_other_code(then: str, now: str) -> bool:
+    """Return True for hashes of different code; one of an older kind, which is shorter, says nothing."""
+    return then != now and len(then) == len(now)
+
+
 def _of_files(paths: set[Path]) -> str:
     """Return the hash of several files' code; where they stand does not count."""
     parts = sorted(of_source(path.read_bytes()) for path in paths)

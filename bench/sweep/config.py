@@ -1,4 +1,4 @@
-"""How trials are run: the flags of `bench run` that change no number of a finished trial."""
+"""The configuration of a run: the flags of `bench run` that say how trials are run."""
 
 from pathlib import Path
 from typing import Literal, Self

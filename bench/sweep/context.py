@@ -17,7 +17,7 @@ from bench.sweep.planned_data import PlannedDataCheck
 
 
 class SweepContext:
-    """What a run's configuration names, opened in one process.
+    """Everything that a run's configuration names, opened in one process.
 
     Attributes:
         tell: is given sentences for the user about the trial that is running.

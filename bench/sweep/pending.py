@@ -7,6 +7,7 @@ from bench.plan.registry import Registry
 from bench.store.json_values import RecordError
 from bench.store.records import read_sources
 from bench.store.results import Results
+from bench.store.source_hash import is_other_code
 from bench.store.trial_identity import TrialSpec
 
 
@@ -81,7 +82,7 @@ class _Changed:
         different = [
             kind
             for kind, now in self._now[names].items()
-            if kind not in spec.sources and _differ(then.get(kind, ""), now)
+            if kind not in spec.sources and is_other_code(then.get(kind, ""), now)
         ]
         for kind in different:
             name = f"{kind} {getattr(spec, kind)}"
@@ -96,8 +97,3 @@ class _Changed:
             "are; --rerun-changed runs them again"
             for name, count in self._named.items()
         ]
-
-
-def _differ(then: str, now: str) -> bool:
-    """Return True for hashes of different code; one of an older kind, which is shorter, says nothing."""
-    return then != now and len(then) == len(now)

@@ -14,6 +14,7 @@ from bench.measure.agreement import Tally
 from bench.store.json_values import RecordError, RecordMissing
 from bench.store.records import ResultRecord, read_cost, read_environment, read_sources, read_spec
 from bench.store.results import TrialFolder, file_digest
+from bench.store.source_hash import is_other_code
 from bench.store.trial_identity import TrialSpec
 from bench.sweep.config import MOST_THREADS
 from bench.sweep.context import SweepContext
@@ -212,7 +213,7 @@ def _other_code(context: SweepContext, folder: TrialFolder, spec: TrialSpec) -> 
         }
     except (RecordError, BenchError):
         return ()
-    changed = [kind for kind, code in now.items() if then.get(kind) not in (None, code)]
+    changed = [kind for kind, code in now.items() if is_other_code(then.get(kind, ""), code)]
     return tuple(
         f"the code of the {kind} {getattr(spec, kind)} is not what the trial was run with"
         for kind in changed

@@ -1,4 +1,4 @@
-"""What a network computes with beside its weights: classes and plain attributes of its modules.
+"""Facts that a network computes with beside its weights: classes and plain attributes of its modules.
 
 Two networks may share every tensor and compute different things: a module was swapped, a number in it
 was changed. The facts of a module are compared with those that it had after it was built, so that a

@@ -1,4 +1,4 @@
-"""What no key of a phase can see, and is therefore refused: hooks, patched forwards, global switches.
+"""The surroundings of a network that no phase's key can see: hooks, patched forwards, global switches.
 
 Allowed are the hooks that a network has when it is built, and the harness's own.
 """
@@ -21,7 +21,7 @@ _USE = {
     "other": "take it off before the next call of the trial",
 }
 # The dictionaries of hooks that every module has.
-_HOOKS = {name: value for name, value in vars(nn.Module()).items() if name.endswith("_hooks")}
+_HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith("_hooks"))
 _GLOBAL_HOOKS = [
     (module, name)
     for module in (torch_module, torch_optimizer)

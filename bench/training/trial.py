@@ -183,8 +183,8 @@ class RunningTrial(Trial):
         if mode != "gate":
             apply_hard(self.model, self.masks)
         plain, tensors = pack(callback)
-        with self._phase("a training"):
-            key = _key(self, "train", facts | {"fields": plain}, tensors)
+        with self._phase("a training") as now:
+            key = _key(self, "train", facts | {"fields": plain}, tensors, now)
             self._mode = mode
             self._train_or_load(key, arguments, callback)
         self.model.train()  # as the loop leaves it
@@ -276,8 +276,8 @@ class RunningTrial(Trial):
             return Stored(record, {})
 
         flags = {module: module.training for module in self.model.modules()}
-        with self._phase(f"a call of {fn.__qualname__}"):
-            key = _key(self, "once", facts, {})
+        with self._phase(f"a call of {fn.__qualname__}") as now:
+            key = _key(self, "once", facts, {}, now)
             (record, tensors), _ = self._ledger.phase(key, CallPhase, compute)
         for module, flag in flags.items():
             module.training = flag
@@ -289,12 +289,15 @@ class RunningTrial(Trial):
         return {name: t.to(device) for name, t in tensors.items()}  # type: ignore[return-value]
 
     @contextmanager
-    def _phase(self, what: str) -> Iterator[None]:
-        """Refuse what no key could see, around a phase, and what it leaves changed but does not store."""
+    def _phase(self, what: str) -> Iterator[dict[Place, Json]]:
+        """Refuse what no key could see, around a phase, and what it leaves changed but does not store.
+
+        Yields the facts of the network, which are part of the phase's key.
+        """
         with self._uncounted():
             self._surroundings.refuse_changes(self.model, f"before {what}")
             before, frozen = self._facts(), _frozen(self.model)
-            yield
+            yield before
             self._surroundings.refuse_changes(self.model, f"after {what}")
             left = changed(before, self._facts())
             named = [f"{module or 'the network'}: {attribute}" for module, attribute in left]
@@ -455,20 +458,26 @@ def run_training(
 # -- keys -------------------------------------------------------------------------------------
 
 
-def _key(trial: RunningTrial, kind: str, facts: JsonObject, tensors: Mapping[str, Tensor]) -> str:
+def _key(
+    trial: RunningTrial,
+    kind: str,
+    facts: JsonObject,
+    tensors: Mapping[str, Tensor],
+    now: Mapping[Place, Json],
+) -> str:
     """Return the key of a phase: the hash of weights, buffers, masks, arguments and environment.
 
     Args:
         kind: `train` or `once`.
         facts: the arguments, as JSON.
         tensors: fields of a callback.
+        now: facts of the network beside its tensors.
     """
     everything = {f"model/{k}": v for k, v in tensors_of(trial.model).items()}
     everything |= {f"mask/{k}": v for k, v in trial.masks.touched.items()}
     everything |= {f"field/{k}": v for k, v in tensors.items()}
     facts |= {"environment": trial._inputs.environment, "kind": kind}
     # Not among the tensors, but a method may have changed it since the network was built.
-    now = trial._facts()
     facts["changed"] = [[*place, now.get(place)] for place in changed(trial._built_facts, now)]
     facts["without_gradient"] = sorted(_frozen(trial.model))
     if kind != "train" or trial.masks.touched or "callback" in facts:

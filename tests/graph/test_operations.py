@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from removal_checks import masked_copy
+from removal_checks import drawn, lively, masked_copy
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
@@ -134,20 +134,10 @@ def network_for(handled: object) -> nn.Module:
     return Between(lambda x, y: call(name, x, y), None)
 
 
-def random_masks(layout: Layout, seed: int) -> dict[str, Tensor]:
-    g = torch.Generator().manual_seed(seed)
-    masks = {}
-    for site in layout.sites:
-        mask = torch.rand(site.size, generator=g) > 0.5
-        mask[int(torch.randint(site.size, (), generator=g))] = True
-        masks[site.name] = mask
-    return masks
-
-
 def check_cut(model: nn.Module, layout: Layout) -> None:
     """Hold the network that is cut under random masks against the masked one, in float64."""
     for seed in range(3):
-        masks = random_masks(layout, seed)
+        masks = drawn(layout, seed, keep=0.5)
         masked = masked_copy(model, layout, masks)
         smaller = compact(masked, layout, masks)
         x = torch.randn(3, 2, 8, 8, dtype=torch.float64)
@@ -163,13 +153,7 @@ def name_of(handled: object) -> str:
 
 @pytest.mark.parametrize("handled", list(base._TABLE), ids=name_of)
 def test_every_call_that_is_handled_is_followed_and_cut_exactly(handled: object) -> None:
-    model = network_for(handled).double().eval()
-    for module in model.modules():  # statistics and affines of normalisations at random
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            for buffer in (module.running_mean, module.running_var):
-                assert buffer is not None
-                buffer.copy_(torch.rand(buffer.shape) + 0.5)
-            module.bias.data.copy_(torch.randn(module.bias.shape))
+    model = lively(network_for(handled))
     layout = layout_of(model, torch.zeros(1, 2, 8, 8, dtype=torch.float64))
     kinds = {type(operation) for operation in layout.operations.values()}
     assert base._TABLE[handled] in kinds

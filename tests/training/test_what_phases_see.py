@@ -491,6 +491,6 @@ def test_hooks_that_a_network_is_built_with_are_its_own(make_trial: MakeTrial) -
     def build() -> nn.Module:
         model = small_mlp()
         model.get_submodule("fc1").register_forward_hook(lambda module, given, made: made * 0.5)
-        return nn.utils.weight_norm(model, "weight") if False else model
+        return model
 
     make_trial(build).train(epochs=1)

@@ -3,7 +3,7 @@
 import copy
 import math
 import operator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,6 +20,8 @@ from bench.graph.rewriting import Piece, Pieces, Rewriting
 class Elementwise(Operation):
     """A channel that is zero before is zero after; one that emits a constant emits another one."""
 
+    keeps_zero: ClassVar[bool] = True
+
     def follow(self, given: list[Signal], walk: Following) -> Signals:
         channels = self.only(given).channels
         return Signal(channels, self.node.name, channels)
@@ -27,7 +29,7 @@ class Elementwise(Operation):
     def rewrite(self, smaller: Rewriting) -> Pieces:
         given = smaller.piece_into(self.node)
         constant = given.constant
-        if given.has_constants:
+        if given.has_constants or not self.keeps_zero:
             constant = torch.where(given.lives, 0.0, _applied(self.node, constant, smaller))
         return Piece(smaller.copy_onto_reduced_input(self.node), given.lives, constant)
 
@@ -61,6 +63,7 @@ class Sigmoid(Elementwise):
     modules = (nn.Sigmoid,)
     functions = (torch.sigmoid, F.sigmoid)
     methods = ("sigmoid",)
+    keeps_zero = False
 
     def follow(self, given: list[Signal], walk: Following) -> Signals:
         if not _feeds_linear_layers(self.node, walk.modules):
@@ -68,11 +71,6 @@ class Sigmoid(Elementwise):
         why = f"{called(self.node, walk.modules)} does not keep a zero channel at zero"
         walk.emitting |= dict.fromkeys(flows.layers_of(self.only(given).channels), why)
         return super().follow(given, walk)
-
-    def rewrite(self, smaller: Rewriting) -> Pieces:
-        given = smaller.piece_into(self.node)
-        constant = torch.where(given.lives, 0.0, _applied(self.node, given.constant, smaller))
-        return Piece(smaller.copy_onto_reduced_input(self.node), given.lives, constant)
 
 
 class Divide(Elementwise):

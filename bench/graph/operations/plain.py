@@ -1,4 +1,4 @@
-"""What does nothing to channels: inputs, numbers, and calls that nothing is known of."""
+"""Nodes that do nothing to channels: inputs, numbers, and calls that nothing is known of."""
 
 from bench.graph.coupled_groups import Signal
 from bench.graph.following import Following, Signals

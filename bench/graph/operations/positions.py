@@ -17,7 +17,7 @@ from bench.graph.rewriting import Piece, Pieces, Rewriting
 
 
 class OverPositions(Operation):
-    """What comes out is no new place to read a unit at: only positions were changed."""
+    """A change of positions alone, after which units are read where they were before."""
 
     def follow(self, given: list[Signal], walk: Following) -> Signals:
         return self.only(given)
