@@ -7,12 +7,15 @@ import click
 
 from bench.cli.show_trial import find_trial, finished_record
 from bench.errors import UnknownName, UsageError
+from bench.plan.recorded_code import file_as_named
 from bench.plan.registry import Registry
 from bench.store.atomic import whole_file
 from bench.store.json_values import RecordError
 from bench.store.records import read_sources
 from bench.store.results import Results, TrialFolder, newest
+from bench.store.source_copies import is_source_hash
 from bench.store.source_hash import is_other_code
+from bench.store.trial_identity import TrialSpec
 
 if TYPE_CHECKING:
     from bench.sweep.export_network import Exported, Form
@@ -41,9 +44,10 @@ def export_command(
         export_network.need_onnx()
     registry = Registry(plugins, for_records=True)
     trial = rebuilt(registry, folder)
-    if "model" not in trial.spec.sources and _has_changed(registry, folder, trial.spec.model):
+    if _has_changed(registry, folder, trial.spec):
+        which = "that was run" if "model" in trial.spec.sources else "of now"
         click.echo(f"Note: the code of {trial.spec.model} has changed since trial {folder.id} was "
-                   "run; the network is as the code is now", err=True)  # fmt: skip
+                   f"run; the network is built with the code {which}", err=True)  # fmt: skip
     click.echo(f"Exporting {trial.spec.label}", err=True)
     _tell(export_network.export(trial, form, out))
 
@@ -75,7 +79,12 @@ def _take_file(folder: TrialFolder, out: Path) -> None:
                f"{m.file_bytes_dense:,} of its numbers in float32")  # fmt: skip
 
 
-def _has_changed(registry: Registry, folder: TrialFolder, model: str) -> bool:
+def _has_changed(registry: Registry, folder: TrialFolder, spec: TrialSpec) -> bool:
+    """Return True if a network's code is another now, or may be, than when its trial was run."""
+    model = spec.model
+    if "model" in spec.sources:  # a package of another version was refused
+        now = file_as_named(registry, spec, "model") if is_source_hash(spec.sources["model"]) else None
+        return now is not None and now.hash != spec.sources["model"]
     try:
         then = read_sources(folder.path / "spec.json")
     except RecordError:

@@ -28,7 +28,7 @@ def registry_of_run(registry: Registry, spec: TrialSpec, copies: SourceCopies) -
     """
     pinned = []
     for role, code in _files_named(spec, ROLES):
-        files = _as_named(registry, spec, role)
+        files = file_as_named(registry, spec, role)
         if files is None or files.hash != code:
             files = _copy(copies, code, spec, role)
         pinned.append(_pinned(files, spec, role))
@@ -55,8 +55,11 @@ def registry_of_record(registry: Registry, spec: TrialSpec, copies: SourceCopies
     return registry.pinned_to(pinned)
 
 
-def _as_named(registry: Registry, spec: TrialSpec, role: Role) -> SourceFiles | None:
-    """Return a file as it is now; None where it is gone, or no Python for the moment."""
+def file_as_named(registry: Registry, spec: TrialSpec, role: Role) -> SourceFiles | None:
+    """Return the file that a specification names, as it is now; it is not run.
+
+    None where it is gone, is no Python for the moment, or no file that its reader names.
+    """
     try:
         return registry.files_of(registry.find(KIND_OF[role], getattr(spec, role)).path)
     except UsageError:

@@ -137,7 +137,9 @@ def test_networks_are_loaded_without_us(
         file.write_text(file.read_text().replace("self.norm(self.stem(x))", "self.stem(x)"))
         command = [sys.executable, "-m", "bench", "export", record["id"], "--to", "torch", *plugin]
         changed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert changed.returncode == 0, changed.stderr
         assert "has changed since" in changed.stderr
+        assert "built with the code that was run" in changed.stderr
 
 
 def planned(folder: Path, *ids: str) -> Path:
