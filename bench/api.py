@@ -2,7 +2,15 @@
 
 from bench.data.dataset import Dataset, check_images
 from bench.data.images import ImageFiles, Images, Shape
-from bench.data.splits import Split, from_each_class, stratified, with_validation
+from bench.data.splits import (
+    PART_NAMES,
+    PartName,
+    Split,
+    from_each_class,
+    stratified,
+    train_and_validation,
+    with_validation,
+)
 from bench.data.tasks import TASKS, Evaluation, Task, TaskMetric
 from bench.data.tasks.autoencoder import AUTOENCODER
 from bench.data.tasks.classification import CLASSIFICATION
@@ -31,6 +39,7 @@ from bench.training.trial import validated_with
 __all__ = [
     "AUTOENCODER",
     "CLASSIFICATION",
+    "PART_NAMES",
     "REGRESSION",
     "TASKS",
     "BenchError",
@@ -49,6 +58,7 @@ __all__ = [
     "Level",
     "Masks",
     "Method",
+    "PartName",
     "Rate",
     "Recipe",
     "Reference",
@@ -75,6 +85,7 @@ __all__ = [
     "reconnected",
     "scoring",
     "stratified",
+    "train_and_validation",
     "validated_with",
     "with_validation",
 ]

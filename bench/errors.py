@@ -61,6 +61,10 @@ class UsersCodeFailed(UsageError):
     """An error that a network or data set of the user's raised, told in its own words."""
 
 
+class ErrorElsewhere(Exception):
+    """An error of another process, already in words: whose fault it is stands in them."""
+
+
 @contextmanager
 def users_code() -> Iterator[None]:
     """Pass on what somebody else's code raises, with the line of theirs that raised it.
@@ -82,7 +86,7 @@ def users_code() -> Iterator[None]:
 
 def in_words(error: BaseException) -> str:
     """Return an error as one line: a sentence that is meant for the user, or whose fault it is."""
-    if isinstance(error, BenchError):
+    if isinstance(error, BenchError | ErrorElsewhere):
         return str(error)
     place = _raised_at(error)
     where = f" ({place})" if place is not None else ""

@@ -7,19 +7,22 @@ called or looked up: what they may name is replaced by harmless stand-ins, all e
 import hashlib
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from bench.api import (
+    PART_NAMES,
     DataDamaged,
     DataMissing,
     Dataset,
     Images,
+    PartName,
     Split,
     check_images,
-    with_validation,
+    train_and_validation,
 )
 
 PIXELS = 3 * 32 * 32
@@ -42,9 +45,16 @@ class Cifar10(Dataset):
     torchvision_name: ClassVar[str] = "CIFAR10"
 
     def load(self, root: Path) -> Split:
-        parts = [self._read(root, file) for file in self.train_files]
-        train = Images(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]))
-        return with_validation(train, self._read(root, self.test_file), self.name)
+        return Split(*self.load_parts(root))
+
+    def load_parts(self, root: Path, names: Sequence[PartName] = PART_NAMES) -> tuple[Images, ...]:
+        files = [self._read(root, file) for file in self.train_files]
+        everything = Images(torch.cat([f.x for f in files]), torch.cat([f.y for f in files]))
+        train, validation = train_and_validation(everything, self.name)
+        parts = {"train": train, "validation": validation}
+        if "test" in names:
+            parts["test"] = self._read(root, self.test_file)
+        return tuple(parts[name] for name in names)
 
     def fetch(self, root: Path) -> None:
         from torchvision import datasets  # takes a second to import

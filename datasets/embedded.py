@@ -1,7 +1,6 @@
 """Data sets that come inside Python packages: nothing to download."""
 
 import zlib
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,9 +56,11 @@ class Digits(Dataset):
         return _split(table, self, "digits", scale=255 / 16, sizes=(1257, 180, 360))
 
 
-@cache
 def _read_packed_csv(package: str, file: str, columns: int) -> np.ndarray:
-    """Read a packed table of small numbers; the package itself is never imported."""
+    """Read a packed table of small numbers; the package itself is never imported.
+
+    It is not kept: the test images are in it, and methods run in this process.
+    """
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise DataMissing(f"The package {package} is not installed; pip install {package}")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,13 +12,15 @@ import torch
 
 from bench.api import (
     AUTOENCODER,
+    PART_NAMES,
     DataDamaged,
     DataMissing,
     Dataset,
     Images,
+    PartName,
     Split,
     check_images,
-    with_validation,
+    train_and_validation,
 )
 
 # SHA-256 of the unpacked files. torchvision knows the MD5 of the packed ones alone; the contents of these
@@ -57,9 +60,16 @@ class Mnist(Dataset):
     split_as: ClassVar[str] = ""  # another data set of the same images: no split may mix them
 
     def load(self, root: Path) -> Split:
+        return Split(*self.load_parts(root))
+
+    def load_parts(self, root: Path, names: Sequence[PartName] = PART_NAMES) -> tuple[Images, ...]:
         raw = root / self.folder / "raw"
         train = self._read(raw, "train")
-        return with_validation(train, self._read(raw, "t10k"), self.split_as or self.name)
+        train, validation = train_and_validation(train, self.split_as or self.name)
+        parts = {"train": train, "validation": validation}
+        if "test" in names:
+            parts["test"] = self._read(raw, "t10k")
+        return tuple(parts[name] for name in names)
 
     def fetch(self, root: Path) -> None:
         from torchvision import datasets  # takes a second to import

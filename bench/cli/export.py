@@ -83,7 +83,11 @@ def _has_changed(registry: Registry, folder: TrialFolder, spec: TrialSpec) -> bo
     """Return True if a network's code is another now, or may be, than when its trial was run."""
     model = spec.model
     if "model" in spec.sources:  # a package of another version was refused
-        now = file_as_named(registry, spec, "model") if is_source_hash(spec.sources["model"]) else None
+        now = (
+            file_as_named(registry, spec, "model")
+            if is_source_hash(spec.sources["model"])
+            else None
+        )
         return now is not None and now.hash != spec.sources["model"]
     try:
         then = read_sources(folder.path / "spec.json")

@@ -1,7 +1,7 @@
 """The parts of a data set, cut into batches on the device.
 
 A part that lies on the device and one that is decoded from files give the same batches. The test
-images are a part of their own that no trial ever holds: only `bench.measure` is handed them.
+images are a part of their own that no process holds in which a method runs.
 """
 
 import hashlib
@@ -160,10 +160,18 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A data set on the device."""
+class TrainingParts:
+    """The parts of a data set that methods are given, on the device."""
 
     dataset: Dataset
     train: Part
+    validation: Part
+
+
+@dataclass(frozen=True)
+class MeasuringParts:
+    """The parts of a data set that finished networks are measured on, on the device."""
+
+    dataset: Dataset
     validation: Part
     test: Part

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.data.images import AnyImages, ImageFiles, Images, Shape
-from bench.data.splits import Split
+from bench.data.splits import PART_NAMES, PartName, Split
 from bench.data.streaming import check_decodable
 from bench.data.tasks import Task
 from bench.data.tasks.classification import CLASSIFICATION
@@ -51,6 +51,20 @@ class Dataset(ABC):
             DataMissing: the files are not under `root`.
             DataDamaged: they are, but are truncated or not what they should be.
         """
+
+    def load_parts(
+        self, root: Path, names: Sequence[PartName] = PART_NAMES
+    ) -> tuple[AnyImages, ...]:
+        """Return some of the parts, in memory that holds no image of another one.
+
+        Everything is read, and what was not asked for dropped. A subclass whose parts lie in files of
+        their own may read just those.
+
+        Raises:
+            DataMissing, DataDamaged: as `load` does.
+        """
+        split = self.load(root)
+        return tuple(getattr(split, name).copied() for name in names)
 
     def fetch(self, root: Path) -> None:
         """Download what `load` needs, with progress and checksums; nothing by default."""

@@ -34,6 +34,10 @@ class Images:
     def take(self, index: Tensor) -> "Images":
         return Images(self.x.index_select(0, index), self.y.index_select(0, index))
 
+    def copied(self) -> "Images":
+        """Return the same images in memory of their own: of a view, the whole would stay."""
+        return Images(self.x.clone(), self.y.clone())
+
 
 @dataclass(frozen=True)
 class ImageFiles:
@@ -62,6 +66,10 @@ class ImageFiles:
     def take(self, index: Tensor) -> "ImageFiles":
         chosen = tuple(self.paths[i] for i in index.tolist())
         return ImageFiles(self.root, chosen, self.y.index_select(0, index), self.shape)
+
+    def copied(self) -> "ImageFiles":
+        """Return the same files with labels in memory of their own."""
+        return ImageFiles(self.root, self.paths, self.y.clone(), self.shape)
 
     def together(self, other: "ImageFiles") -> "ImageFiles":
         """Return these files followed by others of the same folder and shape."""

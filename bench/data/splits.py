@@ -1,14 +1,18 @@
 """Splits of a data set: fixed draws that keep each class in proportion."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from bench.apportion import shares_of
-from bench.data.images import AnyImages
+from bench.data.images import AnyImages, ImageFiles, Images
 from bench.seeds import generator
 
+AnyOf = TypeVar("AnyOf", Images, ImageFiles)
+PartName = Literal["train", "validation", "test"]
+PART_NAMES: tuple[PartName, ...] = ("train", "validation", "test")
 VALIDATION_SHARE = 0.1
 SMOKE_TRAIN_IMAGES = 512
 SMOKE_OTHER_IMAGES = 256
@@ -72,27 +76,30 @@ def from_each_class(y: Tensor, wanted: int, draws: int, *purpose: str) -> list[T
     return [torch.cat(part).sort().values for part in parts]
 
 
-def with_validation(train: AnyImages, test: AnyImages, name: str) -> Split:
+def with_validation(train: AnyOf, test: AnyOf, name: str) -> Split:
     """Set a stratified tenth of the training images aside for validation."""
+    return Split(*train_and_validation(train, name), test)
+
+
+def train_and_validation(train: AnyOf, name: str) -> tuple[AnyOf, AnyOf]:
+    """Return the training images without a stratified tenth, and that tenth, both as copies."""
     n_validation = round(len(train) * VALIDATION_SHARE)
     # A regression's samples have no classes to keep in proportion.
     y = torch.zeros(len(train)).long() if train.y.is_floating_point() else train.y
     validation, rest = stratified(y, (n_validation, len(train) - n_validation), name)
-    return Split(train.take(rest), train.take(validation), test)
+    return train.take(rest), train.take(validation)
 
 
 def shrink_for_smoke(split: Split) -> Split:
     """Keep a stratified handful of each part: enough to run, too little to mean anything."""
+    return Split(*(shrink_part(getattr(split, part), part) for part in PART_NAMES))
 
-    def few(images: AnyImages, size: int, part: str) -> AnyImages:
-        if len(images) == 0:  # where only evaluation is possible
-            return images
-        if images.y.is_floating_point():  # no classes to keep in proportion
-            return images.take(torch.arange(min(size, len(images))))
-        return images.take(stratified(images.y, (min(size, len(images)),), "smoke", part)[0])
 
-    return Split(
-        few(split.train, SMOKE_TRAIN_IMAGES, "train"),
-        few(split.validation, SMOKE_OTHER_IMAGES, "validation"),
-        few(split.test, SMOKE_OTHER_IMAGES, "test"),
-    )
+def shrink_part(images: AnyImages, part: PartName) -> AnyImages:
+    """Keep a stratified handful of one part."""
+    size = min(SMOKE_TRAIN_IMAGES if part == "train" else SMOKE_OTHER_IMAGES, len(images))
+    if size == 0:  # where only evaluation is possible
+        return images
+    if images.y.is_floating_point():  # no classes to keep in proportion
+        return images.take(torch.arange(size))
+    return images.take(stratified(images.y, (size,), "smoke", part)[0])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import TrialFailed
-from bench.graph.count import live_units
+from bench.graph.count import count, live_units
 from bench.graph.cut import compact
 from bench.graph.eval_mode import evaluating
 from bench.graph.rewriting import CannotCut
@@ -16,6 +16,8 @@ from bench.graph.structure import Layout
 from bench.seeds import generator
 
 PROOF_INPUTS = 8
+FEWER_INPUTS = 2  # of a large network
+LARGE = 10**9  # multiply-adds for one input
 MOST_ERROR = 1e-12
 
 
@@ -51,7 +53,7 @@ def removed(
         TrialFailed: the smaller network computes something else.
         CannotCut: a unit that a mask dropped cannot be removed.
     """
-    smaller, error, why_whole = model, 0.0, ""
+    smaller, why_whole = model, ""
     if layout.graph is not None and _anything_dead(layout, masks):
         try:
             smaller = compact(model, layout, masks)
@@ -60,13 +62,17 @@ def removed(
             if any(name not in layout.weights for name in masks):
                 raise
             why_whole = str(refusal)
+    error = 0.0
     if smaller is not model:
         error = difference(model, layout, masks, shape)
-        if not error <= MOST_ERROR:
-            raise TrialFailed(
-                f"the network without its dropped units differs from the masked one by {error:.1e}, "
-                f"more than {MOST_ERROR:g}: please report this with the network"
-            )
+    elif layout.graph is not None:
+        error = difference_of_graph(model, layout, shape)
+    if not error <= MOST_ERROR:
+        which = "graph of the network" if smaller is model else "network without its dropped units"
+        raise TrialFailed(
+            f"the {which} differs from the masked one by {error:.1e}, more than {MOST_ERROR:g}: please "
+            "report this with the network"
+        )
     parameters = sum(p.numel() for p in smaller.parameters())
     return Removed(smaller, parameters, multiply_adds(smaller, shape), error, why_whole)
 
@@ -79,12 +85,49 @@ def difference(
     Both in float64 on the CPU, removal included: a bias that is folded into another would be rounded
     in float32.
     """
-    x = torch.randn(PROOF_INPUTS, *shape, generator=generator(0, "proof"), dtype=torch.float64)
+    x = _proof_inputs(layout, shape)
     exact = copy.deepcopy(model).cpu().double()
     on_cpu = {name: mask.cpu() for name, mask in masks.items()}
     with torch.no_grad(), evaluating(exact):
         expected = exact(x)
         found = compact(exact, layout, on_cpu)(x)
+    return _relative(expected, found)
+
+
+def difference_of_graph(model: nn.Module, layout: Layout, shape: tuple[int, int, int]) -> float:
+    """Return the largest difference of a network's logits and those of its traced graph.
+
+    Nothing is dead: the graph runs the very layers of the network, so that what is random may be
+    drawn twice alike, and a network that float64 does not go through is compared in its own type.
+    """
+    x = _proof_inputs(layout, shape)
+    pair = copy.deepcopy((model, layout.graph))  # together: the graph's layers are the network's
+
+    def outputs(x: Tensor) -> tuple[Tensor, Tensor]:
+        found = []
+        for network in pair:
+            assert network is not None
+            with torch.random.fork_rng(), torch.no_grad(), evaluating(network):
+                torch.manual_seed(0)
+                found.append(network(x.clone()).cpu().double())
+        return found[0], found[1]
+
+    try:
+        pair[0].cpu().double()
+        return _relative(*outputs(x))
+    except RuntimeError:  # a forward that names a type of its own
+        pair = copy.deepcopy((model, layout.graph))
+        pair[0].cpu()
+        return _relative(*outputs(x.float()))
+
+
+def _proof_inputs(layout: Layout, shape: tuple[int, int, int]) -> Tensor:
+    """Return random images (n, channels, height, width) in float64; few where the network is large."""
+    number = FEWER_INPUTS if count(layout, {}).macs_dense > LARGE else PROOF_INPUTS
+    return torch.randn(number, *shape, generator=generator(0, "proof"), dtype=torch.float64)
+
+
+def _relative(expected: Tensor, found: Tensor) -> float:
     return float((expected - found).abs().max()) / max(1.0, float(expected.abs().max()))
 
 

@@ -305,6 +305,22 @@ class ResultContent(Record):
         return OLDEST_TASK if self.task is None else self.task
 
 
+class HandoverRecord(Record):
+    """handover.json: all that measuring cannot find in the files of a network; gone with the record."""
+
+    control: ControlRecord
+    curves: dict[str, CurveRecord] = Field(description="by name of the x-axis")
+    kept: list[str] = Field(description="states to be measured, in the order of their files")
+    unreachable: bool = Field(description="the floor was met before the target")
+    index_bits: int | None = Field(
+        default=None, description="of the file that the network is stored in; null: in none"
+    )
+    cost: CostColumns
+    phases: list[str] = Field(description="keys of the phases that the trial needed")
+    validation: str = Field(description="SHA-256 of the network's outputs on validation images")
+    code: dict[str, str] = Field(description="hashes of the code that the trial ran, by kind")
+
+
 class ResultRecord(ResultContent):
     """result.json: a finished trial, sealed."""
 
@@ -548,6 +564,11 @@ class _Sources(Record):
     model_config = ConfigDict(extra="ignore")
 
     sources: dict[str, str]
+
+
+def read_handover(path: Path) -> HandoverRecord:
+    """Read a handover.json, or raise a RecordError."""
+    return HandoverRecord.checked(read_json(path), path)
 
 
 def read_environment(path: Path) -> EnvironmentRecord:

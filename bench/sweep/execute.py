@@ -9,35 +9,26 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bench.data.batches import Parts
 from bench.errors import BenchError, in_words
-from bench.graph.verify import removed
-from bench.measure.record import measured, measured_state, through_files, write_state
-from bench.plan.build_network import input_shape
+from bench.measure.handover import clear, hand_over
 from bench.plan.options import method_of, recipe_from
 from bench.store.atomic import whole_file
 from bench.store.phase_records import LogLine
 from bench.store.records import (
-    ControlRecord,
-    CostColumns,
     CostRecord,
     ErrorRecord,
-    Metrics,
     ResolvedRecord,
-    ResultContent,
     ResultRecord,
     SpecRecord,
     WorkRecord,
-    joined,
-    seal,
     seal_cost,
 )
-from bench.store.results import file_digest, write_json
-from bench.store.trial_identity import SCHEMA, TrialSpec
+from bench.store.results import write_json
+from bench.store.trial_identity import TrialSpec
 from bench.sweep.context import SweepContext
 from bench.sweep.machine import Machine
+from bench.sweep.measurer import InThisProcess, Measurer
 from bench.sweep.trial_inputs import trial_of
-from bench.training.method import Control
 from bench.training.trial import TrialOutcome, run_method
 
 
@@ -46,11 +37,14 @@ def execute(
     spec: TrialSpec,
     notify: Callable[[int, int], None],
     replace: bool = False,
+    measurer: Measurer | None = None,
 ) -> ResultRecord:
     """Run a trial and write its folder, unless another run has finished it meanwhile.
 
     Args:
         replace: run it all the same; the old record is kept in `superseded/`.
+        measurer: measures the finished network; None: this process, which must not have test images
+            while a method runs, and so should run no other trial.
 
     Returns:
         The finished record.
@@ -69,7 +63,8 @@ def execute(
             context.results.set_aside(folder, "superseded")
         folder.path.mkdir(parents=True, exist_ok=True)
         try:
-            return _run(context, spec, folder.path, notify)
+            measurer = measurer or InThisProcess(context)
+            return _run(context, spec, folder.path, notify, measurer)
         except Exception as error:
             facts = ErrorRecord(
                 error=in_words(error), traceback=traceback.format_exc(),
@@ -80,9 +75,13 @@ def execute(
 
 
 def _run(
-    context: SweepContext, spec: TrialSpec, folder: Path, notify: Callable[[int, int], None]
+    context: SweepContext,
+    spec: TrialSpec,
+    folder: Path,
+    notify: Callable[[int, int], None],
+    measurer: Measurer,
 ) -> ResultRecord:
-    started = time.perf_counter()
+    start = time.perf_counter()
     (folder / "error.json").unlink(missing_ok=True)
     context.use_code_of(spec)
     write_json(folder / "spec.json", _spec_record(context, spec).as_json())
@@ -90,68 +89,15 @@ def _run(
     method = method_of(context.registry, spec.method, spec.options)
     running, parts = trial_of(context, spec, notify)
     trial = run_method(running, method.prune)
-    record = seal(_result(context, spec, folder, trial, parts, method.control()))
+    hand_over(folder, spec, trial, method.control(), parts, context.code_of(spec))
+    record = measurer.measure(spec, folder)
+    clear(folder)
     _write_log(folder, trial.events)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - start
     cost = _machine_cost(trial, context.machine, seconds)
     write_json(folder / "cost.json", seal_cost(cost, spec.id).as_json())
     write_json(folder / "result.json", record.as_json())
     return record
-
-
-def _result(
-    context: SweepContext,
-    spec: TrialSpec,
-    folder: Path,
-    trial: TrialOutcome,
-    parts: Parts,
-    control: Control,
-) -> ResultContent:
-    """Write what the trial ended with, and return the record of it: all that is the same on a rerun."""
-    network, layout = trial.model, trial.layout
-    rounds = trial.rounds if control.follows_rounds else trial.rounds[-1:]
-    write_state(folder, trial)
-    shape = input_shape(context.registry, spec.model, parts.dataset)
-    of_files = through_files(folder, trial, spec)
-    left = removed(network, layout, trial.masks.touched, shape)
-    figures = measured(folder, left, trial, parts)
-    return ResultContent(
-        schema=SCHEMA,
-        id=spec.id,
-        spec=spec,
-        metrics=joined(Metrics, *figures, of_files, _deterministic_cost(trial)),
-        task=parts.dataset.task.name,
-        curves=trial.curves,
-        kept={
-            name: measured_state(network, layout, state, parts)
-            for name, state in trial.kept.items()
-        },
-        unreachable=trial.unreachable if spec.target and not spec.depends_on else False,
-        control=ControlRecord(
-            start=control.start,
-            rounds=rounds,
-            retrains=control.retrains,
-            lr_scale=trial.lr_scale,
-        ),
-        phases=sorted(trial.costs),
-        files={
-            file.name: file_digest(file)
-            for file in sorted(folder.glob("*.*"))
-            if file.suffix in (".safetensors", ".dc")
-        },
-    )
-
-
-def _deterministic_cost(trial: TrialOutcome) -> CostColumns:
-    cost = trial.cost
-    return CostColumns(
-        epochs_total=cost.epochs,
-        images_seen=cost.images_seen,
-        images_forward=cost.images_forward,
-        multiply_adds_outside=cost.multiply_adds_outside,
-        optimizer_steps=cost.optimizer_steps,
-        trainings=sum(c.epochs > 0 for c in trial.costs.values()),
-    )
 
 
 def _machine_cost(trial: TrialOutcome, machine: Machine, seconds: float) -> CostRecord:

@@ -20,6 +20,7 @@ from bench.store.trial_identity import TrialSpec
 from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
+from bench.sweep.measurer import MeasuringProcess
 from bench.sweep.pending import Pending
 from bench.sweep.progress import Detail, Epoch, Event, Failed, Finished, Note, Reporter, Started
 
@@ -63,10 +64,12 @@ def sweep(plan: Plan, pending: Pending, config: RunConfig, reporter: Reporter) -
 
 
 def _run_here(plan: Plan, pending: Pending, config: RunConfig, hear: Send) -> None:
-    context = SweepContext(config)
-    context.prepare()
-    for chain in pending.chains:
-        _run_chain(context, _assignments(plan, pending, chain), 1, hear)
+    with MeasuringProcess(config) as measurer:
+        context = SweepContext(config)
+        context.prepare()
+        slot = _Slot(context, measurer, 1)
+        for chain in pending.chains:
+            _run_chain(slot, _assignments(plan, pending, chain), hear)
 
 
 def _assignments(plan: Plan, pending: Pending, chain: Chain) -> list[Assignment]:
@@ -92,15 +95,24 @@ class _EventSender:
         self(Note(sentence))
 
 
-def _run_chain(context: SweepContext, chain: list[Assignment], worker: int, send: Send) -> None:
+@dataclass(frozen=True)
+class _Slot:
+    """A process that runs trials, and the one beside it that measures them."""
+
+    context: SweepContext
+    measurer: MeasuringProcess
+    number: int
+
+
+def _run_chain(slot: _Slot, chain: list[Assignment], send: Send) -> None:
     """Run trials in turn; one that fails is recorded and the next one goes on."""
     for spec, replace in chain:
         started = time.perf_counter()
-        send_event = _EventSender(spec, worker, send)
+        send_event = _EventSender(spec, slot.number, send)
         send_event(Started())
-        context.tell = send_event.note
+        slot.context.tell = send_event.note
         try:
-            record = execute(context, spec, send_event.epoch, replace)
+            record = execute(slot.context, spec, send_event.epoch, replace, slot.measurer)
         except Exception as error:
             send_event(Failed(in_words(error), time.perf_counter() - started))
         else:
@@ -173,8 +185,7 @@ def _listen(events: Any, hear: Send) -> None:
 
 @dataclass
 class _Worker:
-    context: SweepContext
-    number: int
+    slot: _Slot
     events: Any
 
 
@@ -186,11 +197,12 @@ def _set_up(config: RunConfig, events: Any, numbers: Any) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+    measurer = MeasuringProcess(config)  # its imports go on while the first trial trains
     context = SweepContext(config)
     context.prepare()
-    _worker = _Worker(context, numbers.get(), events)
+    _worker = _Worker(_Slot(context, measurer, numbers.get()), events)
 
 
 def _work(chain: list[Assignment]) -> None:
     assert _worker is not None
-    _run_chain(_worker.context, chain, _worker.number, _worker.events.put)
+    _run_chain(_worker.slot, chain, _worker.events.put)

@@ -1,12 +1,12 @@
 """The check that a trial reads the data that it was planned with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.data.content import mark_of_files, mark_of_part
 from bench.data.dataset import Dataset
 from bench.data.images import AnyImages, ImageFiles
-from bench.data.splits import Split
+from bench.data.splits import PART_NAMES, PartName
 from bench.errors import TrialFailed
 from bench.plan.data_identity import PlannedData, find, raw_files
 from bench.plan.registry import Registry
@@ -19,7 +19,8 @@ class PlannedDataCheck:
 
     def __init__(self, config: RunConfig, registry: Registry) -> None:
         self.config = config
-        self._splits: dict[tuple[str, int | None], Split] = {}  # of those whose images are files
+        # Of those whose images are files: they are looked at again before every trial.
+        self._files: dict[tuple[str, int | None], dict[PartName, ImageFiles]] = {}
         for planned in config.data:
             if planned.place.classes:
                 registry.add_folder(planned.dataset, planned.place)
@@ -38,11 +39,18 @@ class PlannedDataCheck:
             )
         return planned
 
-    def check(self, dataset: Dataset, name: str, seed: int, split: Split | None = None) -> None:
+    def check(
+        self,
+        dataset: Dataset,
+        name: str,
+        seed: int,
+        parts: Mapping[PartName, AnyImages] | None = None,
+    ) -> None:
         """Compare data with the plan.
 
         Args:
-            split: as it was loaded just now; None: it was before, and its files are looked at again.
+            parts: as they were loaded just now; None: they were before, and their files are looked at
+                again.
 
         Raises:
             TrialFailed: a file changed since, or `load` gives something else than it did.
@@ -50,13 +58,12 @@ class PlannedDataCheck:
         planned = self._planned(name, seed)
         if planned is None:
             return
-        key = (name, planned.seed)
-        if split is not None and all(isinstance(part, ImageFiles) for part in _parts(split)):
-            self._splits[key] = split
+        files = self._files.setdefault((name, planned.seed), {})
+        files |= {n: p for n, p in (parts or {}).items() if isinstance(p, ImageFiles)}
         if len(planned.marks) == 1:
             self._compare_raw(planned, dataset)
-        elif (now := split or self._splits.get(key)) is not None:
-            _compare(planned, now)
+        else:
+            _compare(planned, files if parts is None else parts)
 
     def _planned(self, dataset: str, seed: int) -> PlannedData | None:
         data = self.config.data
@@ -68,21 +75,17 @@ class PlannedDataCheck:
             raise _changed(planned, [root / name for name in names])
 
 
-def _compare(planned: PlannedData, split: Split) -> None:
-    parts = _parts(split)
-    if tuple(mark_of_part(part) for part in parts) == planned.marks:
+def _compare(planned: PlannedData, parts: Mapping[PartName, AnyImages]) -> None:
+    marks = dict(zip(PART_NAMES, planned.marks, strict=True))
+    if all(mark_of_part(part) == marks[name] for name, part in parts.items()):
         return
-    images = [part for part in parts if isinstance(part, ImageFiles)]
+    images = [part for part in parts.values() if isinstance(part, ImageFiles)]
     if images:
         raise _changed(planned, [each.root / name for each in images for name in each.paths])
     raise TrialFailed(
         f"{planned.dataset}: load() gave other data than when the run was planned; it must give the "
         "same at every call"
     )
-
-
-def _parts(split: Split) -> tuple[AnyImages, AnyImages, AnyImages]:
-    return split.train, split.validation, split.test
 
 
 def _changed(planned: PlannedData, files: Sequence[Path]) -> TrialFailed:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from safetensors.torch import load_file
 from torch import nn
 
-from bench.data.batches import Parts
+from bench.data.batches import TrainingParts
 from bench.errors import TrialFailed, UsageError
 from bench.graph.structure import Layout
 from bench.plan.build_network import build
@@ -26,10 +26,9 @@ from bench.training.trial_records import TrialInputs
 
 def trial_of(
     context: SweepContext, spec: TrialSpec, notify: Callable[[int, int], None]
-) -> tuple[RunningTrial, Parts]:
+) -> tuple[RunningTrial, TrainingParts]:
     """Build what a method is given at its start, and the parts of its data set."""
-    maker = context.registry.model(spec.model)
-    parts = context.parts(spec.dataset, spec.budget, about(maker).input_size, spec.seed)
+    parts = context.training_parts(spec)
     network, layout = build(context.registry, spec.model, parts.dataset, spec.seed, spec.coupling)
     weights = _weights(context, spec, network, layout)
     network.to(context.machine.device)
@@ -39,7 +38,7 @@ def trial_of(
 def _inputs(
     context: SweepContext,
     spec: TrialSpec,
-    parts: Parts,
+    parts: TrainingParts,
     weights: FittedWeights | None,
     notify: Callable[[int, int], None],
 ) -> TrialInputs:

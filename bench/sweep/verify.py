@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 
-from bench.data.batches import Parts
+from bench.data.batches import MeasuringParts
 from bench.errors import BenchError, users_code
 from bench.measure import recount
 from bench.measure.agreement import Tally
@@ -20,7 +20,6 @@ from bench.sweep.config import MOST_THREADS
 from bench.sweep.context import SweepContext
 from bench.sweep.machine import Machine
 from bench.sweep.reload import Rebuilt, rebuilt
-from bench.training.network import about
 
 T = TypeVar("T")
 _NETWORK = {"model.safetensors", "masks.safetensors"}  # of every finished trial
@@ -168,12 +167,11 @@ def _images(context: SweepContext, record: ResultRecord) -> tuple[recount.Images
     return recount.Images(parts.test, parts.validation), ""
 
 
-def _parts(context: SweepContext, spec: TrialSpec) -> Parts:
+def _parts(context: SweepContext, spec: TrialSpec) -> MeasuringParts:
     # Without the network nothing is asked of the images, and its stored outputs need labels alone.
     network, _ = _tried(lambda: context.registry.model(spec.model))
-    size = None if network is None else about(network).input_size
     with users_code():
-        return context.parts(spec.dataset, spec.budget, size, spec.seed)
+        return context.measuring_parts(spec, has_network=network is not None)
 
 
 def _in_memory_format(images: recount.Images, trial: Rebuilt) -> recount.Images:

@@ -31,6 +31,7 @@ from bench.store.phase_cache import Stored, key_of
 from bench.store.phase_records import CallPhase, Cost, LogLine, PhaseRecord, TrainingPhase
 from bench.store.records import CurveRecord
 from bench.training import batchnorm
+from bench.training.built_form import BuiltForm
 from bench.training.callback_fields import pack, unpack
 from bench.training.contract import Callback, Mode, Reference, State, Trial
 from bench.training.evaluation import evaluate, outputs_of, scored
@@ -39,7 +40,7 @@ from bench.training.network_facts import Place, changed, facts_of, own_changes, 
 from bench.training.pass_counter import PassCounter
 from bench.training.phase_ledger import Ledger
 from bench.training.recipe import Recipe
-from bench.training.surroundings import Surroundings
+from bench.training.surroundings import NOT_MEASURED, Surroundings
 from bench.training.trial_records import KeptState, TrainingArguments, TrialInputs, Work
 
 T = TypeVar("T")
@@ -97,7 +98,7 @@ class RunningTrial(Trial):
         self._image_counter = model.register_forward_pre_hook(self._count)
         self._surroundings = Surroundings.of(model)
         self._changes_itself = own_changes(model, _a_few(inputs.train, layout))
-        self._built_facts = self._facts()
+        self._built = BuiltForm.of(model, self._facts())
         self._passes = PassCounter()  # of those outside phases
         self._is_counting = False
 
@@ -390,17 +391,23 @@ def run_method(trial: RunningTrial, prune: Callable[[Trial], None]) -> TrialOutc
     """Run a method's part of a trial, and return what the trial has come to.
 
     Raises:
-        TrialFailed: it leaves a hook or a switch behind, or what else stops it.
+        TrialFailed: it leaves a hook or a switch behind or another network, or what else stops it.
     """
     trial._settle("prune")
-    with trial._passes:
-        trial._is_counting = True
-        try:
-            prune(trial)
-        finally:
-            trial._is_counting = False
-    trial._ledger.outside.multiply_adds_outside = trial._passes.multiply_adds
-    trial._surroundings.refuse_changes(trial.model, "at the end of prune")
+    try:
+        with trial._passes:
+            trial._is_counting = True
+            try:
+                prune(trial)
+            finally:
+                trial._is_counting = False
+        trial._ledger.outside.multiply_adds_outside = trial._passes.multiply_adds
+        trial._built.write_out(trial.model)
+        trial._surroundings.refuse_changes(trial.model, "at the end of prune", NOT_MEASURED)
+        trial._built.refuse_changes(trial.model, trial._facts())
+    finally:
+        trial._surroundings.restore()
+    trial._built.restore_memory(trial.model)
     return close(trial)
 
 
@@ -478,7 +485,7 @@ def _key(
     everything |= {f"field/{k}": v for k, v in tensors.items()}
     facts |= {"environment": trial._inputs.environment, "kind": kind}
     # Not among the tensors, but a method may have changed it since the network was built.
-    facts["changed"] = [[*place, now.get(place)] for place in changed(trial._built_facts, now)]
+    facts["changed"] = [[*place, now.get(place)] for place in changed(trial._built.facts, now)]
     facts["without_gradient"] = sorted(_frozen(trial.model))
     if kind != "train" or trial.masks.touched or "callback" in facts:
         # What sites there are; a plain training has none.

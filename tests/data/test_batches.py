@@ -428,3 +428,13 @@ def test_files_that_do_not_belong_together_are_refused(fake: Path) -> None:
     (raw / "t10k-images-idx3-ubyte").write_bytes(idx(torch.zeros(20, 14, 14)))
     with pytest.raises(DataDamaged, match="28"):
         Mnist().load(fake)
+
+
+@pytest.mark.parametrize("dataset", [Mnist, FashionMnist, KuzushijiMnist])
+def test_training_parts_are_read_without_the_test_files(fake: Path, dataset: type[Mnist]) -> None:
+    split = dataset().load(fake)
+    for file in (fake / dataset.folder / "raw").glob("t10k*"):
+        file.unlink()
+    train, validation = dataset().load_parts(fake, ("train", "validation"))
+    assert torch.equal(train.x, split.train.x)
+    assert torch.equal(validation.y, split.validation.y)

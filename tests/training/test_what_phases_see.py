@@ -16,12 +16,14 @@ from small_networks import MakeTrial, small_conv, small_mlp
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.errors import TrialFailed
 from bench.training.contract import Callback, Trial
 from bench.training.network_facts import facts_of, identity
+from bench.training.surroundings import Surroundings
 from bench.training.trial import RunningTrial, run_method
 
 
@@ -469,6 +471,39 @@ def test_a_hook_that_is_left_ends_the_trial(make_trial: MakeTrial) -> None:
 
     with pytest.raises(TrialFailed, match="stands on fc3 at the end of prune"):
         run_method(make_trial(), prune)
+
+
+LEFT = {
+    "dtype": lambda: torch.set_default_dtype(torch.float64),
+    "gradients": lambda: torch.set_grad_enabled(False),
+    "threads": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
+    "determinism": lambda: torch.use_deterministic_algorithms(True),
+    "precision": lambda: torch.set_float32_matmul_precision("high"),
+    "autocast": lambda: torch.set_autocast_enabled("cpu", True),
+    "hook": lambda: register_module_forward_hook(lambda *_: None),
+    "mode": lambda: OtherMode().__enter__(),  # type: ignore[no-untyped-call]
+    "function mode": lambda: torch.set_default_device("cpu"),
+    "forward": lambda: setattr(nn.Linear, "forward", lambda self, x: x),
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_method_leaves_set_is_refused_and_not_there_for_the_next_trial(
+    make_trial: MakeTrial, what: str, fails: bool
+) -> None:
+    def prune(trial: Trial) -> None:
+        LEFT[what]()
+        if fails:
+            raise RuntimeError("on purpose")
+
+    before = Surroundings.of(make_trial(small_mlp).model)
+    with pytest.raises(RuntimeError if fails else TrialFailed):
+        run_method(make_trial(small_mlp), prune)
+    now = Surroundings.of(make_trial(small_mlp).model)
+    assert now.switches == before.switches
+    assert now.forwards == before.forwards
+    assert len(now.hooks) == len(before.hooks)
 
 
 def test_a_hook_for_the_length_of_a_scoring_is_allowed(make_trial: MakeTrial) -> None:
