@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -53,3 +54,43 @@ def wait_for_event(process: subprocess.Popen[str], kind: str) -> None:
             return
     _, err = process.communicate()
     raise AssertionError(f"the run ended before anything was {kind}: {err}")
+
+
+def members(group: int) -> set[int]:
+    """The processes of a group that are alive, on Linux."""
+    return {pid for pid, stat in _processes() if stat.group == group}
+
+
+def forked(group: int) -> set[int]:
+    """Those of a group that multiprocessing's fork server has made, on Linux."""
+    found = dict(_processes())
+    return {
+        pid
+        for pid, stat in found.items()
+        if stat.group == group
+        and _is_server(pid)
+        and stat.parent in found
+        and _is_server(stat.parent)
+    }
+
+
+class _Stat(NamedTuple):
+    parent: int
+    group: int
+
+
+def _processes() -> Iterator[tuple[int, _Stat]]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if after[0] != "Z":
+            yield int(stat.parent.name), _Stat(int(after[1]), int(after[2]))
+
+
+def _is_server(pid: int) -> bool:
+    try:
+        return b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

@@ -4,9 +4,10 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from heapq import heappop, heappush
@@ -20,7 +21,7 @@ from bench.store.trial_identity import TrialSpec
 from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
-from bench.sweep.measurer import MeasuringProcess
+from bench.sweep.measurer import Measurer, MeasuringProcess, SharedMeasurer, shared
 from bench.sweep.pending import Pending
 from bench.sweep.progress import Detail, Epoch, Event, Failed, Finished, Note, Reporter, Started
 
@@ -57,7 +58,8 @@ def sweep(plan: Plan, pending: Pending, config: RunConfig, reporter: Reporter) -
         if workers == 1:
             _run_here(plan, pending, config, hear)
         else:
-            _run_in_workers(plan, pending, config, workers, hear)
+            with _measurer_of_all(config) as measurer:
+                _run_in_workers(plan, pending, config, workers, hear, measurer)
     finally:
         reporter.end()
     return outcome
@@ -100,7 +102,7 @@ class _Slot:
     """A process that runs trials, and the one beside it that measures them."""
 
     context: SweepContext
-    measurer: MeasuringProcess
+    measurer: Measurer
     number: int
 
 
@@ -125,8 +127,23 @@ def _run_chain(slot: _Slot, chain: list[Assignment], send: Send) -> None:
 # -- worker processes ----------------------------------------------------------------------------
 
 
+@contextmanager
+def _measurer_of_all(config: RunConfig) -> Iterator[str | None]:
+    """Start one measurer for all workers of a GPU; None on a CPU, where each has its own."""
+    if config.torch_device.type == "cpu":
+        yield None
+        return
+    with MeasuringProcess(config) as measurer, shared(measurer) as address:
+        yield address
+
+
 def _run_in_workers(
-    plan: Plan, pending: Pending, config: RunConfig, workers: int, hear: Send
+    plan: Plan,
+    pending: Pending,
+    config: RunConfig,
+    workers: int,
+    hear: Send,
+    measurer: str | None,
 ) -> None:
     processes = multiprocessing.get_context("spawn")
     events = processes.Queue()
@@ -136,8 +153,9 @@ def _run_in_workers(
     listener = threading.Thread(target=_listen, args=(events, hear), daemon=True)
     listener.start()
     pool = ProcessPoolExecutor(
-        workers, mp_context=processes, initializer=_set_up, initargs=(config, events, numbers)
-    )
+        workers, mp_context=processes, initializer=_set_up,
+        initargs=(config, events, numbers, measurer),
+    )  # fmt: skip
     try:
         _feed(pool, plan, pending)
         pool.shutdown()
@@ -192,12 +210,13 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _set_up(config: RunConfig, events: Any, numbers: Any) -> None:
+def _set_up(config: RunConfig, events: Any, numbers: Any, of_all: str | None) -> None:
     """Make this process a worker: it ignores Ctrl-C and dies with the process that started it."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    measurer = MeasuringProcess(config)  # its imports go on while the first trial trains
+    # A process of its own has its imports done while the first trial trains.
+    measurer = MeasuringProcess(config) if of_all is None else SharedMeasurer(of_all)
     context = SweepContext(config)
     context.prepare()
     _worker = _Worker(_Slot(context, measurer, numbers.get()), events)

@@ -1,6 +1,7 @@
 """Measure what a trial stored: from the registry and the trial's files, in a process that runs no method.
 
-One such process stands beside each worker for the whole sweep. The worker waits while it measures.
+One such process stands beside each worker for the whole sweep, or one beside all workers of a GPU. The
+worker waits while it measures.
 """
 
 import json
@@ -9,8 +10,11 @@ import os
 import signal
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -27,6 +31,10 @@ from bench.sweep.context import SweepContext
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 _TRIES = 2  # a process that ends while it measures is started once more
+_ENDED_TWICE = (
+    "the process that measures networks was ended from outside, twice (out of memory, perhaps: fewer "
+    "--jobs need less); --retry-failed measures the trial again"
+)
 
 
 class Measurer(Protocol):
@@ -75,6 +83,7 @@ class MeasuringProcess:
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
+        self._one_at_a_time = threading.Lock()
         self._start()
 
     def __enter__(self) -> "MeasuringProcess":
@@ -90,16 +99,18 @@ class MeasuringProcess:
             TrialFailed: in the words of what stopped the measuring; or its process ended, twice.
             ErrorElsewhere: a fault of bench or of a plug-in.
         """
-        for _ in range(_TRIES):
-            answer = self._answer_to(spec, folder)
-            if answer is not None:
-                return _record_in(answer)
-            self.stop()
-            self._start()
-        raise TrialFailed(
-            "the process that measures networks was ended from outside, twice (out of memory, perhaps: "
-            "fewer --jobs need less); --retry-failed measures the trial again"
-        )
+        return _record_in(self.answer(spec, folder))
+
+    def answer(self, spec: TrialSpec, folder: Path) -> "_Answer":
+        """Return the record of a trial, or what stopped the measuring, as it can be sent on."""
+        with self._one_at_a_time:
+            for _ in range(_TRIES):
+                answer = self._answer_to(spec, folder)
+                if answer is not None:
+                    return answer
+                self.stop()
+                self._start()
+        return _Answer(error=_ENDED_TWICE, is_for_the_user=True)
 
     def stop(self) -> None:
         """End the process; what it was writing is made again by the next run."""
@@ -130,6 +141,55 @@ class MeasuringProcess:
         except (EOFError, OSError):
             return None
         return answer
+
+
+# -- one for several workers -----------------------------------------------------------------------
+
+
+@contextmanager
+def shared(measurer: MeasuringProcess) -> Iterator[str]:
+    """Let other processes of this run measure here, one trial at a time.
+
+    Yields:
+        The address that they give to `SharedMeasurer`.
+    """
+    with Listener(authkey=multiprocessing.current_process().authkey) as listener:
+        threading.Thread(target=_listen, args=(listener, measurer), daemon=True).start()
+        yield str(listener.address)
+
+
+def _listen(listener: Listener, measurer: MeasuringProcess) -> None:
+    """Serve each worker in a thread of its own."""
+    while True:
+        try:
+            connection = listener.accept()
+        except (AuthenticationError, EOFError):  # a stranger, or a worker that has just ended
+            continue
+        except OSError:  # the listener is closed
+            return
+        threading.Thread(target=_pass_on, args=(connection, measurer), daemon=True).start()
+
+
+def _pass_on(connection: Connection, measurer: MeasuringProcess) -> None:
+    with suppress(EOFError, OSError), connection:  # the worker has ended
+        while True:
+            connection.send(measurer.answer(*connection.recv()))
+
+
+class SharedMeasurer:
+    """A measurer that stands beside several workers, for there is one GPU."""
+
+    def __init__(self, address: str) -> None:
+        self._connection = Client(address, authkey=multiprocessing.current_process().authkey)
+
+    def measure(self, spec: TrialSpec, folder: Path) -> ResultRecord:
+        """Return the record of a trial whose files lie in its folder.
+
+        Raises:
+            TrialFailed, ErrorElsewhere: as `MeasuringProcess.measure` does.
+        """
+        self._connection.send((spec, folder))
+        return _record_in(self._connection.recv())
 
 
 # -- on this side --------------------------------------------------------------------------------

@@ -49,7 +49,10 @@ PLANTED = {"follow": (channels, "added"), "rewrite": (meeting, "Piece")}
 def test_a_planted_fault_ends_its_trials_with_a_traceback_and_the_others_finish(
     bench: Bench, residual: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(*PLANTED[method], None)
+    module, name = PLANTED[method]
+    monkeypatch.setattr(module, name, getattr(module, name))  # it is put back at the end
+    with residual.open("a") as file:  # so that it is broken in the process that measures, too
+        file.write(f"\nimport {module.__name__}\n{module.__name__}.{name} = None\n")
     shell = bench(
         "run", "--methods", "l1-filter", "--models", f"{residual.name}:build,fc-20-20", "--datasets",
         "digits", "--budget", "smoke", "--targets", "2", "--seeds", "0", "--jobs", "1",

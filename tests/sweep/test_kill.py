@@ -9,13 +9,23 @@ import time
 from pathlib import Path
 
 import pytest
-from child_processes import wait_for_event
+from child_processes import forked, wait_for_event
 
 from bench.store.results import file_digest
 
 NET = Path(__file__).parents[1] / "small_net.py"
 SHORT = ("--methods", "magnitude,edropout", "--models", "lenet-300-100", "--targets", "2",
          "--set", "recipe.epochs=8")  # fmt: skip
+EVERY = (
+    "--methods",
+    "all",
+    "--models",
+    f"{NET}:build",
+    "--targets",
+    "2",
+    "--set",
+    "recipe.epochs=4",
+)
 LONG = ("--methods", "magnitude,dropnet,edropout,random", "--models", f"lenet-300-100,{NET}:build",
         "--targets", "2,4", "--set", "recipe.epochs=10")  # fmt: skip
 
@@ -49,6 +59,14 @@ def kill(process: subprocess.Popen[str]) -> bool:
     return was_running
 
 
+def kill_measurer(process: subprocess.Popen[str]) -> bool:
+    """Kill the process that measures for a run; False if it is not there yet."""
+    found = forked(process.pid)
+    for each in found:
+        os.kill(each, signal.SIGKILL)
+    return bool(found)
+
+
 def digests(out: Path) -> dict[str, str]:
     """Hashes of every result and of all weights, masks and predictions."""
     files = [*out.glob("trials/*/result.json"), *out.glob("trials/*/*.safetensors")]
@@ -58,29 +76,52 @@ def digests(out: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("asked", "wanted", "least"),
     [pytest.param(SHORT, 3, 15, id="3 kills"),
-     pytest.param(LONG, 20, 60, id="20 kills", marks=pytest.mark.slow)],
+     pytest.param(EVERY, 30, 60, id="30 kills", marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_killed_runs_end_bit_identical(
     tmp_path: Path, asked: tuple[str, ...], wanted: int, least: int
 ) -> None:
+    """Every second life loses the process that measures as well, earlier than its own."""
     seconds = finish(tmp_path / "whole", asked, jobs=1)
     moments = random.Random(20261121)
-    kills = resumed = 0
+    kills = measurers = resumed = 0
     while kills < wanted:
         process = start(tmp_path / "killed", asked, jobs=1)
         # Lives that add up to less than the whole, so that something is left at the last kill.
-        time.sleep(moments.uniform(0, 1.4 * seconds / wanted))
+        life = moments.uniform(0, 1.4 * seconds / wanted)
+        if kills % 2:
+            spent = life * moments.random()
+            time.sleep(spent)
+            measurers += kill_measurer(process)
+            life -= spent
+        time.sleep(life)
         if not kill(process):
             break
         kills += 1
         resumed += bool(list((tmp_path / "killed").glob("phases/progress/*.safetensors")))
     finish(tmp_path / "killed", asked, jobs=1)
-    print(f"{kills} kills, {resumed} of them left a training to continue")
+    print(f"{kills} runs and {measurers} measurers killed, {resumed} left a training to continue")
     assert kills >= wanted // 2
+    assert measurers > 0
     assert resumed > 0
     expected = digests(tmp_path / "whole")
     assert len(expected) > least
     assert digests(tmp_path / "killed") == expected
+    assert not list((tmp_path / "killed").glob("trials/*/error.json"))
+
+
+@pytest.mark.slow
+def test_a_run_whose_twin_is_killed_ends_bit_identical(tmp_path: Path) -> None:
+    seconds = finish(tmp_path / "whole", SHORT, jobs=1)
+    moments = random.Random(20261128)
+    for number in range(3):
+        out = tmp_path / str(number)
+        twins = [start(out, SHORT, jobs=1), start(out, SHORT, jobs=1)]
+        time.sleep(moments.uniform(0, seconds))
+        assert kill(twins[number % 2])
+        _, err = twins[1 - number % 2].communicate(timeout=900)
+        assert twins[1 - number % 2].returncode == 0, err
+        assert digests(out) == digests(tmp_path / "whole")
 
 
 @pytest.mark.slow

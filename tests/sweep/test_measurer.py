@@ -6,11 +6,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
-from child_processes import wait_for_event
+from child_processes import members, wait_for_event
 
 from bench.errors import TrialFailed
 from bench.plan.data_identity import DataIdentities
@@ -21,10 +23,13 @@ from bench.store.records import ResultRecord
 from bench.store.results import Results
 from bench.store.source_copies import SourceCopies
 from bench.store.trial_identity import TrialSpec
+from bench.sweep import local_workers
 from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 from bench.sweep.execute import execute
-from bench.sweep.measurer import MeasuringProcess, measure
+from bench.sweep.measurer import MeasuringProcess, SharedMeasurer, measure, shared
+from bench.sweep.pending import find_pending
+from bench.sweep.progress import reporter
 
 HEAD = """
 from dataclasses import dataclass
@@ -275,6 +280,46 @@ def test_a_process_measures_as_this_one_does_and_is_started_again_once(tmp_path:
     assert not process.is_alive()
 
 
+def test_several_workers_share_a_process_and_its_restart(tmp_path: Path) -> None:
+    config, spec = prepared(tmp_path, HALF)
+    here = execute(SweepContext(config), spec, nothing)
+    with MeasuringProcess(config) as measurer, shared(measurer) as address:
+        workers = [SharedMeasurer(address), SharedMeasurer(address)]
+        for worker in workers:
+            assert execute(SweepContext(config), spec, nothing, True, worker) == here
+            measurer._process.kill()
+            measurer._process.join()
+        measurer._start = lambda: None  # type: ignore[method-assign]
+        with pytest.raises(TrialFailed, match="ended from outside, twice"):
+            execute(SweepContext(config), spec, nothing, True, workers[0])
+
+
+@pytest.mark.slow
+def test_a_sweep_with_one_measurer_gives_the_records_of_one_with_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def one(config: RunConfig) -> Iterator[str]:
+        with MeasuringProcess(config) as measurer, shared(measurer) as address:
+            yield address
+
+    found = []
+    for name, measurers in (("many", local_workers._measurer_of_all), ("one", one)):
+        monkeypatch.setattr(local_workers, "_measurer_of_all", measurers)
+        flags = {"methods": "magnitude", "seeds": "0-3", "controls": "none", "targets": "4"}
+        registry = Registry()
+        plan = make_plan(registry, requests(None, flags, []))
+        config = RunConfig(out=tmp_path / name, device="cpu", jobs=2, progress="off")
+        results = Results(config.out)
+        results.create()
+        pending = find_pending(plan, results, registry, False, False)
+        outcome = local_workers.sweep(plan, pending, config, reporter("off", False))
+        assert not outcome.failed
+        found.append({i: results.trial(i).result() for i in outcome.finished})
+    assert found[0] == found[1]
+    assert len(found[0]) >= 4
+
+
 def test_a_process_that_ends_twice_fails_the_trial_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,19 +334,6 @@ def test_what_stops_the_measuring_is_told_in_its_own_words(tmp_path: Path) -> No
     told = pytest.raises(TrialFailed, match="computes something else")
     with MeasuringProcess(config) as measurer, told:
         execute(SweepContext(config), spec, nothing, False, measurer)
-
-
-def members(group: int) -> set[int]:
-    """The processes of a group that are alive."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(after[2]) == group and after[0] != "Z":
-            found.add(int(stat.parent.name))
-    return found
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
