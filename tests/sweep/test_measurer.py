@@ -196,7 +196,8 @@ def test_no_test_image_is_in_the_process_while_a_method_runs(tmp_path: Path) -> 
         found = torch.as_tensor(found)
         if found.dtype == torch.uint8 and found.dim() == 4:
             stored = torch.tensor([], dtype=torch.uint8).set_(found.untyped_storage())
-            assert not (stored == 251).any(), "test images"
+            images = stored[: len(stored) // 64 * 64].view(-1, 64)
+            assert not (images == 251).all(dim=1).any(), "test images"
     assert any(torch.as_tensor(o).dtype == torch.uint8 for o in whole)
     """
     record = run(tmp_path, textwrap.dedent(body), dataset="marked")

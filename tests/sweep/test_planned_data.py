@@ -66,7 +66,10 @@ def context(planned: PlannedData, root: Path, plugins: tuple[Path, ...] = ()) ->
 
 
 def used(of: SweepContext, planned: PlannedData, seed: int = 0) -> None:
-    of.parts(planned.dataset, "quick", None, seed)
+    """Load what a trial trains on, and what it is measured on."""
+    spec = TrialSpec("dense", 1, "lenet-300-100", planned.dataset, seed)
+    of.training_parts(spec)
+    of.measuring_parts(spec)
 
 
 @pytest.fixture
