@@ -235,6 +235,22 @@ def verify_results(
 
 @cli.command()
 @click.argument("results", required=False, type=RESULTS)
+@click.option("--repair", is_flag=True,
+              help="Move what is damaged to quarantine/, and delete what was left half written.")  # fmt: skip
+@json
+def doctor(results: Path | None, repair: bool, as_json: bool) -> None:
+    """Look for what is damaged, unreadable, missing or foreign in a results folder.
+
+    RESULTS is a folder; without it, the newest run is meant. Nothing is changed
+    without --repair. Exit code 1: something is damaged or cannot be read.
+    """
+    from bench.cli.doctor import doctor_command
+
+    sys.exit(doctor_command(results, repair, as_json))
+
+
+@cli.command()
+@click.argument("results", required=False, type=RESULTS)
 def clean(results: Path | None) -> None:
     """Empty a results folder's cache of phases.
 

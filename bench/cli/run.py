@@ -76,13 +76,13 @@ def _run(plan: "Plan", data: "DataIdentities", config: "RunConfig") -> int:
     from bench.sweep.progress import reporter
 
     registry, results = data.registry, Results(config.out)
-    results.create()
     pending = find_pending(plan, results, registry, config.retry_failed, config.rerun_changed)
     _tell(*plan.notes, *pending.warnings)
-    _keep_own_files(results, registry)
     left = [plan.trials[i] for chain in pending.chains for i in chain.trials]
     _check_data(data, left)
     _fetch_weights(registry, left)
+    results.create()  # now that nothing is refused any more
+    _keep_own_files(results, registry)
     results.add_to_plan(plan.trials)
     if pending.trials == 0:
         return _nothing_to_do(pending, config)
@@ -90,8 +90,8 @@ def _run(plan: "Plan", data: "DataIdentities", config: "RunConfig") -> int:
     _time_networks(results, registry, plan, config)
     _trim_phases(results)
     if not config.as_json:
-        _end(results, plan, outcome)
-    return 1 if outcome.failed else 0
+        _end(results, plan, outcome, pending)
+    return 1 if outcome.failed or pending.unreadable else 0
 
 
 def _keep_own_files(results: "Results", registry: Registry) -> None:
@@ -188,14 +188,23 @@ def _dry_run(plan: "Plan", config: "RunConfig") -> int:
 
 def _nothing_to_do(pending: "Pending", config: "RunConfig") -> int:
     finished, failed = len(pending.finished), len(pending.failed)
+    unreadable = len(pending.unreadable)
     if config.as_json:
-        click.echo(json.dumps({"event": "end", "to_do": 0, "finished": finished, "failed": failed}))
+        click.echo(json.dumps({"event": "end", "to_do": 0, "finished": finished, "failed": failed,
+                               "unreadable": unreadable}))  # fmt: skip
     else:
         more = f"; {failed} failed before, --retry-failed runs them again" if failed else ""
+        more += f"; {_left_out(unreadable)}" if unreadable else ""
+        every = "" if more else "all "
         click.echo(
-            f"Nothing to train: all {finished} trials are finished in {config.out}{more}", err=True
+            f"Nothing to train: {every}{finished} trials are finished in {config.out}{more}",
+            err=True,
         )
-    return 1 if failed else 0
+    return 1 if failed or unreadable else 0
+
+
+def _left_out(unreadable: int) -> str:
+    return f"{unreadable} cannot be read and were left as they are (bench doctor says more)"
 
 
 def _trim_phases(results: "Results") -> None:
@@ -207,14 +216,14 @@ def _trim_phases(results: "Results") -> None:
         return
     used: set[str] = set()
     for folder in results.trials():
-        record, _ = results.finished(folder.id)
+        record = results.finished(folder.id).record
         if record is None:
             return
         used |= set(record.phases)
     store.evict(PHASES_CAP_BYTES, used)
 
 
-def _end(results: "Results", plan: "Plan", outcome: "SweepOutcome") -> None:
+def _end(results: "Results", plan: "Plan", outcome: "SweepOutcome", pending: "Pending") -> None:
     """Print the table at the end, what failed, and what to do next."""
     from bench.report.write import end_table
 
@@ -226,5 +235,6 @@ def _end(results: "Results", plan: "Plan", outcome: "SweepOutcome") -> None:
         if error.unexpected:
             click.echo(error.traceback, err=True)
         click.echo(f"failed: {plan.trials[trial_id].label}: {error.error} ({place})", err=True)
-    click.echo(f"Trials: {len(outcome.finished)} finished, {len(outcome.failed)} failed; "
+    more = f", {_left_out(len(pending.unreadable))}" if pending.unreadable else ""
+    click.echo(f"Trials: {len(outcome.finished)} finished, {len(outcome.failed)} failed{more}; "
                f"bench report {results.folder} writes tables and figures", err=True)  # fmt: skip

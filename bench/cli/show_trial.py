@@ -46,7 +46,7 @@ def finished_record(folder: TrialFolder) -> ResultRecord:
         return folder.result()
     except RecordError as error:
         raise UsageError(
-            f"the record of trial {folder.id} is not sound: {error.problem}"
+            f"the record of trial {folder.id} cannot be used: {error.problem}"
         ) from error
 
 

@@ -24,7 +24,7 @@ def status_command(folder: Path | None, as_json: bool) -> None:
                                "counts": counts, "failed": failed}, indent=1))  # fmt: skip
         return
     click.echo(f"{results.folder}: {len(planned)} trials")
-    for state in ("finished", "failed", "started", "waiting"):
+    for state in ("finished", "failed", "started", "waiting", "unreadable"):
         if counts[state]:
             click.echo(f"  {counts[state]:>6} {state}")
     for trial_id, error in failed.items():

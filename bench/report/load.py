@@ -114,9 +114,10 @@ class _Reader:
                 self._trial(results, trial)
 
     def _trial(self, results: Results, trial: TrialFolder) -> None:
-        record, wrong = results.finished(trial.id)
-        if wrong:
-            self.warnings.append(wrong)
+        found = results.finished(trial.id)
+        record = found.record
+        if found.problem:
+            self.warnings.append(found.problem)
         if record is None:
             if trial.status() == "failed":
                 self.failures[trial.id] = _failure(trial)

@@ -4,7 +4,7 @@ Everything that is written appears whole: flushed, then renamed. `trial_identity
 trials the same, `records.py` and `phase_records.py` the fields of every file and how it is read and
 sealed, `results.py` where the files stand, `phase_cache.py` keeps work that is done once. `schema.py`
 writes `docs/schema/`. `syntax_hash.py`, `source_files.py` and `source_hash.py` say what counts of code,
-`source_copies.py` keeps that of users.
+`source_copies.py` keeps that of users. `inspection.py` looks at a whole folder for what is wrong with it.
 
 May import: choices, errors.
 Open first: trial_identity.py

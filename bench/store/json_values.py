@@ -41,12 +41,17 @@ class RecordMissing(RecordError):
     """A record that was never written."""
 
 
+class RecordUnreadable(RecordError):
+    """A record that cannot be read here and now, and may be sound: its file stays where it is."""
+
+
 def read_json(path: Path) -> Json:
     """Read a file of JSON.
 
     Raises:
         RecordMissing: there is no such file.
-        RecordError: it cannot be read, or is no JSON: damaged, nested too deeply, or with NaN in it.
+        RecordUnreadable: the system does not let it be read.
+        RecordError: it is no JSON: damaged, nested too deeply, or with NaN in it.
     """
     try:
         found: Json = _DECODER.decode(path.read_bytes().decode())
@@ -54,7 +59,7 @@ def read_json(path: Path) -> Json:
     except FileNotFoundError as error:
         raise RecordMissing("it is missing", path) from error
     except OSError as error:
-        raise RecordError(f"it cannot be read ({error.strerror})", path) from error
+        raise RecordUnreadable(f"it cannot be read ({error.strerror})", path) from error
     except RecursionError as error:
         raise RecordError("it should be JSON, but is nested too deeply to be read", path) from error
     except RecordError as error:

@@ -148,12 +148,16 @@ class PhaseStore:
         if not path.is_file():
             return None
         try:
-            return _read(path, kind)
+            with path.open("rb"):  # safetensors does not say that a file may not be read
+                return _read(path, kind)
+        except OSError as error:
+            what = f"{path} cannot be read ({error.strerror or error})"
         except _UNREADABLE as error:
-            why = str(error) if isinstance(error, _Damaged) else "it cannot be read"
+            why = str(error) if isinstance(error, _Damaged) else "it is no file of tensors"
+            what = f"{path} is damaged ({why})"
         if path not in self._told:
             self._told.add(path)
-            self._tell(f"{path} is damaged ({why}): {therefore}")
+            self._tell(f"{what}: {therefore}")
         return None
 
 
@@ -170,6 +174,24 @@ def read_phase(folder: Path, key: str) -> PhaseRecord | None:
         return _read(path, PhaseRecord).record
     except _UNREADABLE:
         return None
+
+
+def check_phase(path: Path) -> str:
+    """Return what is wrong with a file of the cache; nothing where it is sound.
+
+    Raises:
+        OSError: the system does not let it be read.
+    """
+    with path.open("rb") as file:
+        file.read(1)  # what safetensors says of a file that may not be read is no OSError
+    try:
+        is_progress = path.parent.name == "progress"
+        _read(path, Progress if is_progress else PhaseRecord)
+    except _UNREADABLE as error:
+        return (
+            str(error) if isinstance(error, _Damaged) else "it is no file of tensors with a record"
+        )
+    return ""
 
 
 class _Damaged(ValueError):

@@ -20,6 +20,7 @@ from bench.store.json_values import (
     Json,
     JsonObject,
     RecordError,
+    RecordUnreadable,
     Scalar,
     in_words,
     read_json,
@@ -344,19 +345,30 @@ def read_result(path: Path) -> ResultRecord:
     The seal and the id are those of the file as it stands, before any type is looked at.
 
     Raises:
-        RecordError: it is unreadable, was changed by hand or belongs to another schema or id.
+        RecordUnreadable: the system does not let it be read, or a newer version wrote it.
+        RecordError: it is damaged, was changed by hand or belongs to another id.
     """
     raw = read_json(path)
+    _refuse_newer(raw, path)
     if not isinstance(raw, dict) or "sha256" not in raw:
         raise RecordError("it is not a trial's record", path)
     _check_seal(raw, path)
     if raw.get("schema") != SCHEMA:
         found = in_words(raw.get("schema"))
-        raise RecordError(f"its schema is {found}, this version reads {SCHEMA}", path)
+        raise RecordError(f"schema should be {SCHEMA}, but is {found}", path)
     record = ResultRecord.checked(raw, path)
     if record.spec.id != path.parent.name:
         raise RecordError("its specification belongs to another id", path)
     return record
+
+
+def _refuse_newer(raw: Json, path: Path) -> None:
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise RecordUnreadable(
+            f"its schema is {schema}, and this version of bench reads {SCHEMA}; a newer one reads it",
+            path,
+        )
 
 
 def _check_seal(raw: JsonObject, path: Path) -> None:
@@ -583,4 +595,6 @@ def read_error(path: Path) -> ErrorRecord:
 
 def read_plan(path: Path) -> PlanRecord:
     """Read a plan.json, or raise a RecordError."""
-    return PlanRecord.checked(read_json(path), path)
+    raw = read_json(path)
+    _refuse_newer(raw, path)
+    return PlanRecord.checked(raw, path)

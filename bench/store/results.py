@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from bench.errors import UsageError
 from bench.store.atomic import whole_file
-from bench.store.json_values import Json, JsonObject, RecordError, RecordMissing
+from bench.store.json_values import Json, JsonObject, RecordError, RecordMissing, RecordUnreadable
 from bench.store.records import (
     CostRecord,
     ErrorRecord,
@@ -25,7 +25,7 @@ from bench.store.records import (
 )
 from bench.store.trial_identity import SCHEMA, TrialSpec
 
-Status = Literal["finished", "failed", "started", "waiting"]
+Status = Literal["finished", "failed", "started", "waiting", "unreadable"]
 
 
 def write_json(path: Path, value: Json) -> None:
@@ -52,18 +52,25 @@ class TrialFolder:
         return self.path.name
 
     def status(self) -> Status:
-        """Return the status by the files that are there, without reading them."""
-        if (self.path / "result.json").exists():
-            return "finished"
-        if (self.path / "error.json").exists():
-            return "failed"
-        return "started" if self.path.exists() else "waiting"
+        """Return the status by the files that are there, without reading them.
+
+        Unreadable is a folder into which the system does not let anybody look.
+        """
+        try:
+            if (self.path / "result.json").exists():
+                return "finished"
+            if (self.path / "error.json").exists():
+                return "failed"
+            return "started" if self.path.exists() else "waiting"
+        except OSError:
+            return "unreadable"
 
     def result(self) -> ResultRecord:
         """Return the finished record.
 
         Raises:
-            RecordError: it is unreadable, was changed by hand or belongs to another schema.
+            RecordUnreadable: the system does not let it be read, or a newer version wrote it.
+            RecordError: it is damaged or was changed by hand.
         """
         return read_result(self.path / "result.json")
 
@@ -96,6 +103,26 @@ class TrialFolder:
             return CostRecord(), ""
         except RecordError as error:
             return CostRecord(), f"the costs of trial {self.id} are not shown: {error}"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What became of reading a trial's record.
+
+    Attributes:
+        record: None where there is none that can be used.
+        problem: one sentence; empty where nothing is wrong.
+        is_damaged: it is proven that the record is not what was written; one that is merely unreadable
+            may be sound.
+    """
+
+    record: ResultRecord | None = None
+    problem: str = ""
+    is_damaged: bool = False
+
+    @property
+    def is_unreadable(self) -> bool:
+        return bool(self.problem) and not self.is_damaged
 
 
 class Results:
@@ -155,28 +182,45 @@ class Results:
             plan = read_plan(self.plan_file)
         except RecordMissing:
             return {}
+        except RecordUnreadable as error:
+            raise UsageError(f"{error}; nothing was changed") from error
         except RecordError as error:
             raise UsageError(
-                f"{self.plan_file} is unreadable ({error.problem}); delete it and run the same "
-                "command again: finished trials are found by their folders"
+                f"{self.plan_file} is damaged ({error.problem}); delete it and run the same command "
+                "again: finished trials are found by their folders"
             ) from error
         return {trial_id: trial.spec for trial_id, trial in plan.trials.items()}
 
     # -- reading -----------------------------------------------------------------------------
 
-    def finished(self, trial_id: str) -> tuple[ResultRecord | None, str]:
-        """Return a trial's record if it is there and sound, and what was wrong if it is not.
-
-        An unsound record is moved to `quarantine/`, where nothing is lost.
-        """
+    def finished(self, trial_id: str) -> Finished:
+        """Read a trial's record, if it is finished; whatever is found, the files stay as they are."""
         folder = self.trial(trial_id)
-        if folder.status() != "finished":
-            return None, ""
         try:
-            return folder.result(), ""
+            if folder.status() == "unreadable":
+                folder.path.stat()  # says why
+                raise RecordUnreadable("its folder cannot be looked into")
+            return Finished(folder.result()) if folder.status() == "finished" else Finished()
+        except RecordMissing:  # it was moved away just now
+            return Finished()
+        except (RecordUnreadable, OSError) as error:
+            why = _why(error)
+            return Finished(
+                problem=f"the record of trial {trial_id} is left out and as it is: {why}"
+            )
         except RecordError as error:
-            kept = self.set_aside(folder, "quarantine")
-            return None, f"the record of trial {trial_id} was moved to {kept}: {error.problem}"
+            problem = (
+                f"the record of trial {trial_id} is left out, for it is damaged: {error.problem}"
+            )
+            return Finished(problem=problem, is_damaged=True)
+
+    def quarantine(self, folder: TrialFolder) -> str:
+        """Move a damaged trial's folder to `quarantine/`, and return what is to be said about it."""
+        kept = self.set_aside(folder, "quarantine")
+        return (
+            f"trial {folder.id} was damaged, and its folder was moved to {kept}: look into it, or delete "
+            "it; bench run computes the trial again"
+        )
 
     def set_aside(self, folder: TrialFolder, home_name: str) -> Path:
         """Move a trial's folder away under a free name, and say where to; nothing is deleted."""
@@ -188,6 +232,10 @@ class Results:
         kept = home / f"{folder.id}-{number}"
         folder.path.rename(kept)
         return kept
+
+
+def _why(error: RecordError | OSError) -> str:
+    return error.problem if isinstance(error, RecordError) else str(error.strerror)
 
 
 def newest(root: Path = Path("results")) -> Results:

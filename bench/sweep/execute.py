@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bench.errors import BenchError, in_words
+from bench.errors import BenchError, UsageError, in_words
 from bench.measure.handover import clear, hand_over
 from bench.plan.options import method_of, recipe_from
 from bench.store.atomic import whole_file
@@ -56,7 +56,12 @@ def execute(
     locks = context.results.folder / "locks"
     locks.mkdir(exist_ok=True)
     with FileLock(locks / f"{spec.id}.lock"):  # two runs may share a results folder
-        record, _ = context.results.finished(spec.id)
+        found = context.results.finished(spec.id)
+        record = found.record
+        if found.is_unreadable:  # it was not so when the run began; it may be sound
+            raise UsageError(f"{found.problem}; the trial was not run again")
+        if found.is_damaged:
+            context.tell(context.results.quarantine(folder))
         if record is not None and not replace:
             return record
         if record is not None:

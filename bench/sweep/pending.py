@@ -17,13 +17,16 @@ class Pending:
 
     Attributes:
         stale: finished trials that are to be run again.
-        warnings: records that were quarantined, plug-ins that changed since.
+        unreadable: trials whose records cannot be read and may be sound, and controls that follow them:
+            they are neither run nor counted.
+        warnings: sentences about records and about plug-ins that changed since.
     """
 
     chains: list[Chain]
     finished: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     stale: set[str] = field(default_factory=set)
+    unreadable: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -34,16 +37,19 @@ class Pending:
 def find_pending(
     plan: Plan, results: Results, registry: Registry, retry_failed: bool, rerun_changed: bool
 ) -> Pending:
-    """Return the trials that are still to be run: finished ones are skipped, failed ones wait."""
+    """Return the trials that are still to be run; nothing in the folder is changed."""
     pending = Pending([])
     changed = _Changed(results, registry)
     for chain in plan.chains:
         left = []
         for trial_id in chain.trials:
-            record, problem = results.finished(trial_id)
-            if problem:
-                pending.warnings.append(problem)
-            spec = plan.trials[trial_id]
+            found, spec = results.finished(trial_id), plan.trials[trial_id]
+            record = found.record
+            if found.problem:
+                pending.warnings.append(found.problem)
+            if found.is_unreadable or set(spec.depends_on).intersection(pending.unreadable):
+                pending.unreadable.append(trial_id)
+                continue
             # A control follows what its trial kept: with the one, the other is stale.
             if record is not None and changed(spec) and rerun_changed:
                 pending.stale.add(trial_id)

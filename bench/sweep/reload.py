@@ -67,7 +67,7 @@ def rebuilt(registry: Registry, folder: TrialFolder) -> Rebuilt:
         record = folder.result()
     except RecordError as error:
         raise UsageError(
-            f"the record of trial {folder.id} is not sound: {error.problem}"
+            f"the record of trial {folder.id} cannot be used: {error.problem}"
         ) from error
     weights, masks = (_tensors(folder.file(f"{n}.safetensors", record)) for n in ("model", "masks"))
     spec = record.spec

@@ -95,9 +95,12 @@ def _reference(context: SweepContext, spec: TrialSpec) -> Reference | None:
     if not spec.depends_on:
         return None
     followed = spec.depends_on[0]
-    record, wrong = context.results.finished(followed)
+    found = context.results.finished(followed)
+    record = found.record
     if record is None:
-        raise TrialFailed(wrong or f"it is a control of trial {followed}, which did not finish")
+        raise TrialFailed(
+            found.problem or f"it is a control of trial {followed}, which did not finish"
+        )
     control = record.control
     try:
         masks = context.results.trial(followed).file("masks.safetensors", record)

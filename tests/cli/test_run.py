@@ -151,7 +151,7 @@ def test_a_damaged_record_is_quarantined_and_run_again(
     record.write_text(sound[:50] if damage == "truncate" else sound.replace(f"{top1}", "99.9", 1))
     shell = bench(*arguments)
     assert shell.code == 0
-    assert f"trial {record.parent.name} was moved to" in shell.err
+    assert f"trial {record.parent.name} was damaged, and its folder was moved to" in shell.err
     assert len(list(folder.glob("quarantine/*/result.json"))) == 1
     assert record.read_text() == sound
 

@@ -208,7 +208,8 @@ def test_a_tampered_record_is_told_and_left_out(maker: Maker, tmp_path: Path) ->
     file = maker.results.trial(broken).path / "result.json"
     file.write_text(file.read_text().replace("99.0", "99.9"))
     report = write_report([maker.results], tmp_path / "out", SHIPPED, ("csv", "md"))
-    assert any(broken in w and "quarantine" in w for w in report.warnings)
+    assert any(f"trial {broken} is left out, for it is damaged" in w for w in report.warnings)
+    assert file.exists()
     assert broken not in (tmp_path / "out" / "runs.csv").read_text()
 
 

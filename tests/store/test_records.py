@@ -306,14 +306,15 @@ def test_a_file_that_is_not_there_is_told_from_one_that_is_wrong(tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"schema": 2}, "its schema is the number 2, this version reads 1"),
+        ({"schema": 0}, "schema should be 1, but is the number 0"),
+        ({"schema": "1"}, "schema should be 1, but is the text '1'"),
         ({"metrics": []}, "metrics should be an object of named values"),
         ({"metrics": {}}, "is missing"),
         ({"spec": []}, "spec should be an object"),
         ({"spec": {**SPEC, "seed": 1}}, "its specification belongs to another id"),
     ],
 )
-def test_a_sealed_record_that_is_not_sound_goes_into_quarantine(
+def test_a_sealed_record_that_is_not_sound_is_damaged_and_stays(
     tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     home = Results(tmp_path)
@@ -327,11 +328,25 @@ def test_a_sealed_record_that_is_not_sound_goes_into_quarantine(
     write_json(folder.path / "result.json", sealed(content))
     assert folder.result().metrics.n_test == 1
     write_json(folder.path / "result.json", sealed(content | change))
-    record, problem = home.finished(spec.id)
-    assert record is None
-    assert said in problem
-    assert problem.count("\n") == 0
+    found = home.finished(spec.id)
+    assert found.record is None
+    assert found.is_damaged
+    assert said in found.problem
+    assert found.problem.count("\n") == 0
+    assert folder.status() == "finished"
+    assert "quarantine" in home.quarantine(folder)
+    assert folder.status() == "waiting"
     assert list((tmp_path / "quarantine").iterdir())
+
+
+def test_a_record_of_a_newer_version_is_not_damaged(tmp_path: Path) -> None:
+    home = Results(tmp_path)
+    folder = home.trial("0" * 12)
+    folder.path.mkdir(parents=True)
+    write_json(folder.path / "result.json", {"schema": 2, "sealed": "otherwise"})
+    found = home.finished(folder.id)
+    assert (found.record, found.is_damaged, found.is_unreadable) == (None, False, True)
+    assert "a newer one reads it" in found.problem
 
 
 # -- the models ------------------------------------------------------------------------------------
