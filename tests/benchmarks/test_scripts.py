@@ -81,6 +81,11 @@ def test_peak_share(tmp_path: Path) -> None:
     assert "share of the peak of conv bf16" in names(content)
 
 
+def test_phase_price(tmp_path: Path) -> None:
+    content = figures(tmp_path, "phase_price", "--epochs", "1")
+    assert "share of the training" in names(content)
+
+
 def test_start_up(tmp_path: Path) -> None:
     content = figures(tmp_path, "start_up", "--trials", "84")
     for command in ("help", "plan 84 trials", "skip 84 finished trials", "report 84 trials"):
