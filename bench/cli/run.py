@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.errors import UnknownName, UsageError
+from bench.cli.streams import go_on_without_output
+from bench.errors import UnknownName, UsageError, cannot_write
 from bench.plan.registry import Registry
 
 if TYPE_CHECKING:
@@ -77,13 +78,14 @@ def _run(plan: "Plan", data: "DataIdentities", config: "RunConfig") -> int:
 
     registry, results = data.registry, Results(config.out)
     results.create()
+    go_on_without_output()
     pending = find_pending(plan, results, registry, config.retry_failed, config.rerun_changed)
     _tell(*plan.notes, *pending.warnings)
     _keep_own_files(results, registry)
     left = [plan.trials[i] for chain in pending.chains for i in chain.trials]
     _check_data(data, left)
     _fetch_weights(registry, left)
-    results.add_to_plan(plan.trials)
+    _add_to_plan(results, plan)
     if pending.trials == 0:
         return _nothing_to_do(pending, config)
     outcome = sweep(plan, pending, config, reporter(config.progress, config.as_json))
@@ -92,6 +94,18 @@ def _run(plan: "Plan", data: "DataIdentities", config: "RunConfig") -> int:
     if not config.as_json:
         _end(results, plan, outcome)
     return 1 if outcome.failed else 0
+
+
+def _add_to_plan(results: "Results", plan: "Plan") -> None:
+    """Write the plan.
+
+    Raises:
+        UsageError: the disk is full, or read-only: nothing was run.
+    """
+    try:
+        results.add_to_plan(plan.trials)
+    except OSError as error:
+        raise UsageError(str(cannot_write(error, results.folder) or error)) from error
 
 
 def _keep_own_files(results: "Results", registry: Registry) -> None:
