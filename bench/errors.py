@@ -129,6 +129,19 @@ def cannot_write(error: BaseException, place: Path) -> CannotWrite | None:
     return None
 
 
+def need_utf8(path: Path) -> None:
+    """Refuse a path that cannot be written as text, as records, hashes and libraries do.
+
+    Raises:
+        UsageError: its name is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="replace")
+        raise UsageError(f"The name {shown} is not UTF-8; rename it, or take another") from None
+
+
 _OF_FILES = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ELOOP,
              errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)  # fmt: skip
 
@@ -138,7 +151,7 @@ def file_trouble(error: Exception) -> str:
     path = _path_in(error)
     if path is None or system_error_of(error) not in _OF_FILES:
         return ""
-    return f"{path}: {getattr(error, 'strerror', error)}"
+    return f"{path} cannot be used ({getattr(error, 'strerror', error)}); name another, or mend it"
 
 
 def _path_in(error: BaseException) -> Path | None:

@@ -42,7 +42,7 @@ _ENDED_TWICE = (
     "the process that measures networks was ended from outside, twice, at trial {trial} (out of memory, "
     "perhaps: fewer --jobs need less); run the same command again to measure it"
 )
-_SHARED_ENDED = "the process that measures networks is gone; run the same command again to go on from where it was"
+_SHARED_ENDED = "the process that measures networks is gone; run the same command again to go on"
 
 
 class Measurer(Protocol):
