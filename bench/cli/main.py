@@ -293,9 +293,14 @@ def main() -> None:
     try:
         sys.stdout.flush()
     except BenchError as error:
-        click.echo(f"Error: {error}", err=True)
+        _say(f"Error: {error}")
         code = code or error.exit_code
     sys.exit(code)
+
+
+def _say(text: str) -> None:
+    """Print to standard error; of a file's name that is not UTF-8, what is."""
+    click.echo(text.encode(errors="replace").decode(), err=True)
 
 
 def _code_of_command() -> int:
@@ -315,13 +320,13 @@ def _code_of_command() -> int:
         first = error.__cause__ or error  # click turns Ctrl-C into an abort
         return 143 if isinstance(first, _Terminated) else 130
     except BenchError as error:
-        click.echo(f"Error: {error}", err=True)
+        _say(f"Error: {error}")
         return error.exit_code
     except Exception as error:
         sentence = file_trouble(error)
         if sentence:
-            click.echo(f"Error: {sentence}", err=True)
+            _say(f"Error: {sentence}")
             return 2
-        click.echo(f"{traceback.format_exc()}\nError: {in_words(error)}", err=True)
+        _say(f"{traceback.format_exc()}\nError: {in_words(error)}")
         return 1
     return code if isinstance(code, int) else 0

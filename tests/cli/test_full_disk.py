@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commands_shell import SMOKE
+from commands_shell import SMOKE, Bench
 
 from bench.plan.expand import make_plan
 from bench.plan.plugins import declared_styles
@@ -71,7 +71,8 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 def start(disk: SmallDisk, is_small: bool) -> "subprocess.CompletedProcess[str]":
-    with open("/dev/full" if Path("/dev/full").exists() else os.devnull, "w") as output:
+    full = Path("/dev/full")
+    with (full if full.exists() else Path(os.devnull)).open("w") as output:
         return subprocess.run(
             [sys.executable, "-P", "-m", "bench", *RUN, "--out", str(disk.folder / "out")], check=False,
             stdout=output, stderr=subprocess.PIPE, text=True, preexec_fn=disk.limit if is_small else None,
@@ -94,7 +95,40 @@ def test_a_sweep_on_a_full_disk_stops_and_the_same_command_goes_on(small_disk: S
     assert len(list(small_disk.folder.glob("out/trials/*/result.json"))) == 2
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077], ids=oct)
+KILLED = """
+import os, signal
+from dataclasses import dataclass
+from pathlib import Path
+from bench.api import Method
+
+@dataclass(frozen=True)
+class Killed(Method):
+    rate, level = "emergent", "weight"
+
+    def prune(self, trial):
+        if not Path("spared").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        trial.train()
+"""
+
+
+@pytest.mark.slow
+def test_what_a_killed_worker_leaves_is_run_by_the_same_command(
+    bench: Bench, tmp_path: Path
+) -> None:
+    (tmp_path / "killed.py").write_text(KILLED)
+    command = ("run", "--methods", "killed", "--plugin", "killed.py", "--models", "fc-20-20", "--budget",
+               "smoke", "--seeds", "0,1", "--controls", "none", "--jobs", "2")  # fmt: skip
+    first = bench(*command)
+    assert first.code == 130
+    assert "killed from outside" in first.err
+    assert not list(tmp_path.rglob("error.json"))
+    (tmp_path / "spared").touch()
+    assert bench(*command).code == 0
+    assert len(list(tmp_path.rglob("result.json"))) == 2
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o077], ids=oct)
 def test_what_a_run_a_report_and_an_export_write_is_as_the_umask_says(
     tmp_path: Path, umask: int
 ) -> None:

@@ -36,7 +36,7 @@ def test_what_a_terminal_cannot_show_is_replaced(tmp_path: Path, encoding: str) 
 
 @needs_dev_full
 def test_lost_output_is_one_sentence_and_no_good_exit_code() -> None:
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = run("list", "models", encoding="utf-8", output=full.fileno())
     assert done.returncode == 1
     assert done.stderr.startswith(b"Error: standard output cannot be written (No space left")
@@ -59,7 +59,7 @@ def test_names_that_are_not_utf8_or_of_300_letters_get_a_sentence(
 ) -> None:
     bad, long = os.fsdecode(b"bad\xff"), "n" * 300
     (tmp_path / bad).mkdir()
-    (tmp_path / f"{bad}.py").write_text("")
+    (tmp_path / f"{bad}.py").write_text("def build(classes, shape): ...")
     dense = ("run", "--methods", "dense", "--seeds", "0")
     for arguments, words in (
         ((*dense, "--out", bad), "is not UTF-8; rename it"),
