@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from bench.cli.show_trial import find_trial, finished_record
-from bench.errors import UnknownName, UsageError
+from bench.errors import UnknownName, UsageError, need_utf8
 from bench.plan.recorded_code import file_as_named
 from bench.plan.registry import Registry
 from bench.store.atomic import whole_file
@@ -34,6 +34,7 @@ def export_command(
     if folder is None:
         raise UnknownName(f"trial in {home.folder}:", name, [t.id for t in home.trials()])
     finished_record(folder)
+    need_utf8(out)
     if form == "dc":
         _take_file(folder, out)
         return

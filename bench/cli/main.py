@@ -11,7 +11,8 @@ import click
 from bench import __version__
 from bench.cli.completion import CommaNames
 from bench.cli.flags import RESULTS, data_dir, json, plugin, run_options
-from bench.errors import BenchError, in_words
+from bench.cli.streams import prepare_streams
+from bench.errors import BenchError, file_trouble, in_words
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -299,25 +300,49 @@ def _terminate(*_: Any) -> None:
 def main() -> None:
     """Run the command line and exit.
 
-    0 is good, 1 a failed trial or a difference, 2 a wrong request, 130 Ctrl-C and 143 SIGTERM.
+    0 is good, 1 a failed trial or a difference, 2 a wrong request or a disk that cannot be read or
+    written, 130 Ctrl-C or a machine that stopped the run, and 143 SIGTERM.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    prepare_streams()
+    code = _code_of_command()
+    try:
+        sys.stdout.flush()
+    except BenchError as error:
+        _say(f"Error: {error}")
+        code = code or error.exit_code
+    sys.exit(code)
+
+
+def _say(text: str) -> None:
+    """Print to standard error; of a file's name that is not UTF-8, what is."""
+    click.echo(text.encode(errors="replace").decode(), err=True)
+
+
+def _code_of_command() -> int:
+    """Run the command that was asked for, say what stopped it, and return the exit code."""
     try:
         code = cli.main(standalone_mode=False)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1 if error.code else 0
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(2)
+        return 2
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         click.echo("Interrupted; run the same command again to go on from here.", err=True)
         first = error.__cause__ or error  # click turns Ctrl-C into an abort
-        sys.exit(143 if isinstance(first, _Terminated) else 130)
+        return 143 if isinstance(first, _Terminated) else 130
     except BenchError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _say(f"Error: {error}")
+        return error.exit_code
     except Exception as error:
-        click.echo(f"{traceback.format_exc()}\nError: {in_words(error)}", err=True)
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+        sentence = file_trouble(error)
+        if sentence:
+            _say(f"Error: {sentence}")
+            return 2
+        _say(f"{traceback.format_exc()}\nError: {in_words(error)}")
+        return 1
+    return code if isinstance(code, int) else 0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.errors import UsageError
+from bench.errors import CannotWrite, UsageError
 from bench.plan.registry import Registry
 
 if TYPE_CHECKING:
@@ -29,12 +29,11 @@ def measure_command(
             f"There are no trials in {results.folder}; bench measure takes a results folder that "
             "bench run made"
         )
-    done = measure_all(
-        results,
-        Registry(plugins, for_records=True),
-        machine,
-        effort,
-        ids,
-        lambda t: click.echo(t, err=True),
-    )
+    registry = Registry(plugins, for_records=True)
+    try:
+        done = measure_all(
+            results, registry, machine, effort, ids, lambda t: click.echo(t, err=True)
+        )
+    except CannotWrite as error:
+        raise UsageError(str(error)) from error
     click.echo(f"{results.folder}: {done} trials timed; bench report shows the speed-ups", err=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.errors import UnknownName, UsageError
+from bench.cli.streams import go_on_without_output
+from bench.errors import UnknownName, UsageError, cannot_write
 from bench.plan.registry import Registry
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def _run(plan: "Plan", data: "DataIdentities", config: "RunConfig") -> int:
     from bench.sweep.progress import reporter
 
     registry, results = data.registry, Results(config.out)
+    go_on_without_output()
     pending = find_pending(plan, results, registry, config.retry_failed, config.rerun_changed)
     _tell(*plan.notes, *pending.warnings)
     left = [plan.trials[i] for chain in pending.chains for i in chain.trials]
@@ -83,7 +85,7 @@ def _run(plan: "Plan", data: "DataIdentities", config: "RunConfig") -> int:
     _fetch_weights(registry, left)
     results.create()  # now that nothing is refused any more
     _keep_own_files(results, registry)
-    results.add_to_plan(plan.trials)
+    _add_to_plan(results, plan)
     if pending.trials == 0:
         return _nothing_to_do(pending, config)
     outcome = sweep(plan, pending, config, reporter(config.progress, config.as_json))
@@ -92,6 +94,18 @@ def _run(plan: "Plan", data: "DataIdentities", config: "RunConfig") -> int:
     if not config.as_json:
         _end(results, plan, outcome, pending)
     return 1 if outcome.failed or pending.unreadable else 0
+
+
+def _add_to_plan(results: "Results", plan: "Plan") -> None:
+    """Write the plan.
+
+    Raises:
+        UsageError: the disk is full, or read-only: nothing was run.
+    """
+    try:
+        results.add_to_plan(plan.trials)
+    except OSError as error:
+        raise UsageError(str(cannot_write(error, results.folder) or error)) from error
 
 
 def _keep_own_files(results: "Results", registry: Registry) -> None:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from bench.data.augment import padded
 from bench.data.images import AnyImages, ImageFiles, Shape, decode_all
 from bench.data.processes import available_cores, end_with_parent
-from bench.errors import BenchError, TrialFailed
+from bench.errors import BenchError, MachineFailed
 
 RESIDENT_BYTES = 4 * 2**30
 MAX_WORKERS = 8
@@ -204,7 +204,7 @@ def _checked(batches: Iterator[Any]) -> Iterator[Tensor]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise TrialFailed(
+        raise MachineFailed(
             "a process that decodes images was killed, most often for want of memory; free some and "
             "run the same command again"
         ) from error

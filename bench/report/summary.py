@@ -1,5 +1,6 @@
 """Means, intervals and paired differences over seeds: a row per group of trials."""
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def settings(summary: pd.DataFrame) -> list[Setting]:
         first = groups.iloc[0]
         three = ["model", "dataset", "budget"]
         same = summary[(summary[three] == first[three]).all(axis=1)]
-        name = base = "_".join(slug(str(first[k])) for k in three)
+        name = base = shortened("_".join(slug(str(first[k])) for k in three))
         number = 1
         while name in names:
             number += 1
@@ -220,6 +221,17 @@ def changes(recipe: str) -> str:
 def slug(name: str) -> str:
     """Return a name that is safe in every file system."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "unnamed"
+
+
+_LONGEST = 100  # of 255 that file systems allow, some 143: endings and kinds of figures come on top
+
+
+def shortened(name: str, longest: int = _LONGEST) -> str:
+    """Return a name that file systems allow: the beginning of a long one, and a hash of the whole."""
+    if len(name) <= longest:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:10]
+    return f"{name[: longest - 11]}-{digest}"
 
 
 SummaryRow = dict[str, Any]

@@ -174,7 +174,7 @@ def _write_bytes(path: Path, content: bytes) -> Path:
 
 
 def _write_text(path: Path, content: str) -> Path:
-    return _write_bytes(path, content.encode())
+    return _write_bytes(path, content.encode(errors="replace"))  # of names that are not UTF-8
 
 
 def _write_csv(path: Path, frame: pd.DataFrame) -> Path:

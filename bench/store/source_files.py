@@ -11,7 +11,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.errors import UsageError
+from bench.errors import UsageError, need_utf8
 from bench.store import syntax_hash
 
 Look = Callable[[str], bytes | None]  # from a path below the folder to the file's content
@@ -48,10 +48,11 @@ def read_source_files(path: Path) -> SourceFiles:
     """Read a file and the modules under its folder that it imports, inside functions too.
 
     Raises:
-        UsageError: one of them is not Python, cannot be read, or is imported by a name that goes
-            round the folder.
+        UsageError: one of them is not Python, cannot be read, has a name that is not UTF-8, or is
+            imported by a name that goes round the folder.
     """
     whole = path.resolve()
+    need_utf8(whole)
     folder = whole.parent
 
     def look(name: str) -> bytes | None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from bench.choices import Effort, ProgressStyle
 from bench.data.processes import available_cores
-from bench.errors import UsageError
+from bench.errors import UsageError, need_utf8
 from bench.plan.data_identity import PlannedData
 from bench.sweep.machine import Machine, device_named
 
@@ -57,6 +57,13 @@ class RunConfig(BaseModel):
     def _is_there(cls, name: str) -> str:
         device_named(name)
         return name
+
+    @field_validator("out", "weights_file")
+    @classmethod
+    def _is_text(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            need_utf8(path)
+        return path
 
     @field_validator("jobs", mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from bench.errors import BenchError, UsageError, in_words
+from bench.errors import BenchError, MachineFailed, UsageError, cannot_write, in_words
 from bench.measure.handover import clear, hand_over
 from bench.plan.options import method_of, recipe_from
 from bench.store.atomic import whole_file
@@ -50,8 +50,27 @@ def execute(
         The finished record.
 
     Raises:
-        Exception: whatever stopped the trial, after `error.json` was written.
+        MachineFailed: a full disk, a process that was ended: the trial is left to the next run.
+        Exception: whatever else stopped the trial, after `error.json` was written.
     """
+    try:
+        return _execute(context, spec, notify, replace, measurer or InThisProcess(context))
+    except MachineFailed:
+        raise
+    except Exception as error:
+        of_disk = cannot_write(error, context.config.out)
+        if of_disk is None:
+            raise
+        raise of_disk from error
+
+
+def _execute(
+    context: SweepContext,
+    spec: TrialSpec,
+    notify: Callable[[int, int], None],
+    replace: bool,
+    measurer: Measurer,
+) -> ResultRecord:
     folder = context.results.trial(spec.id)
     locks = context.results.folder / "locks"
     locks.mkdir(exist_ok=True)
@@ -68,9 +87,10 @@ def execute(
             context.results.set_aside(folder, "superseded")
         folder.path.mkdir(parents=True, exist_ok=True)
         try:
-            measurer = measurer or InThisProcess(context)
             return _run(context, spec, folder.path, notify, measurer)
         except Exception as error:
+            if isinstance(error, MachineFailed) or cannot_write(error, context.config.out):
+                raise
             facts = ErrorRecord(
                 error=in_words(error), traceback=traceback.format_exc(),
                 unexpected=not isinstance(error, BenchError),

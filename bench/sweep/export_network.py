@@ -1,5 +1,6 @@
 """Take a pruned network away: a smaller network in a file that other programs read, checked first."""
 
+import io
 import json
 import logging
 import math
@@ -14,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.errors import BenchError, UsageError
-from bench.store.atomic import appearing
+from bench.errors import FULL, BenchError, UsageError, system_error_of
+from bench.store.atomic import appearing, whole_file
 from bench.sweep.reload import Rebuilt
 
 Form = Literal["torch", "onnx"]
@@ -96,9 +97,12 @@ class _Networks:
 def _write_torch(networks: _Networks, folder: Path) -> None:
     with _refusing(networks, "torch.export"):
         program = _program(networks.smaller, torch.zeros(2, *networks.trial.shape))
-        torch.export.save(program, folder / "network.pt2")
+        content = io.BytesIO()  # to a file, torch ends the process where the disk is full
+        torch.export.save(program, content)
+    (folder / "network.pt2").write_bytes(content.getbuffer())
     state = {name: t.detach().contiguous().clone() for name, t in _state(networks.smaller).items()}
-    save_file(state, folder / "weights.safetensors")
+    with whole_file(folder / "weights.safetensors") as part:
+        save_file(state, part)
     (folder / "load.py").write_text(_LOADER, encoding="utf-8")
 
 
@@ -168,6 +172,8 @@ def _refusing(networks: _Networks, form: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:  # a user's network may hold anything
+        if any(e and system_error_of(e) in FULL for e in (error, error.__cause__)):
+            raise
         message = f"{error} {error.__cause__ or ''}"
         if "Constraints violated" in message:  # the batch is the only size that may vary
             why = "its forward only takes a fixed number of images at once"

@@ -9,7 +9,7 @@ from filelock import FileLock
 from torch import nn
 
 from bench.choices import Effort
-from bench.errors import BenchError
+from bench.errors import BenchError, MachineFailed, cannot_write
 from bench.measure import latency
 from bench.measure.sparse import with_sparse_linear
 from bench.plan.recorded_code import NotRunUnasked
@@ -40,7 +40,25 @@ def measure_all(
 
     Raises:
         NotRunUnasked: some are of files that their user has not allowed; the others got theirs.
+        CannotWrite: the disk is full, or the folder cannot be written; what was timed before stays.
     """
+    try:
+        return _measure_all(results, registry, machine, effort, ids, tell)
+    except OSError as error:
+        of_disk = cannot_write(error, results.folder)
+        if of_disk is None:
+            raise
+        raise of_disk from error
+
+
+def _measure_all(
+    results: Results,
+    registry: Registry,
+    machine: Machine,
+    effort: Effort,
+    ids: list[str],
+    tell: Tell,
+) -> int:
     known: dict[str, LatencyRecord] = {}
     done = unasked = 0
     with FileLock(results.folder / ".measure.lock"):
@@ -51,6 +69,8 @@ def measure_all(
             try:
                 cost = _kept_cost(folder)
                 times = _times(rebuilt(registry, folder), machine, effort, known)
+            except MachineFailed:
+                raise
             except (BenchError, RecordError) as error:
                 tell(f"trial {trial_id} has no latency: {error}")
                 unasked += isinstance(error, NotRunUnasked)

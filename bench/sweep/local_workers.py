@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.data.processes import end_with_parent
 from bench.data.tasks import TASKS
-from bench.errors import TrialFailed, in_words
+from bench.errors import MachineFailed, in_words
 from bench.plan.expand import Chain, Plan
 from bench.store.trial_identity import TrialSpec
 from bench.sweep.config import RunConfig
@@ -107,7 +107,11 @@ class _Slot:
 
 
 def _run_chain(slot: _Slot, chain: list[Assignment], send: Send) -> None:
-    """Run trials in turn; one that fails is recorded and the next one goes on."""
+    """Run trials in turn; one that fails is recorded and the next one goes on.
+
+    Raises:
+        MachineFailed: no trial is to blame, and the next one would fare no better.
+    """
     for spec, replace in chain:
         started = time.perf_counter()
         send_event = _EventSender(spec, slot.number, send)
@@ -115,6 +119,8 @@ def _run_chain(slot: _Slot, chain: list[Assignment], send: Send) -> None:
         slot.context.tell = send_event.note
         try:
             record = execute(slot.context, spec, send_event.epoch, replace, slot.measurer)
+        except MachineFailed:
+            raise
         except Exception as error:
             send_event(Failed(in_words(error), time.perf_counter() - started))
         else:
@@ -167,7 +173,7 @@ def _run_in_workers(
         pool.shutdown(wait=False, cancel_futures=True)
         events.cancel_join_thread()  # a killed worker may hold the queue's lock
         if isinstance(error, BrokenProcessPool):
-            raise TrialFailed(
+            raise MachineFailed(
                 "A worker process was killed from outside (out of memory, perhaps: --jobs 1 needs "
                 "less); run the same command again to go on from where it was"
             ) from None

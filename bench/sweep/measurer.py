@@ -18,10 +18,17 @@ from multiprocessing.connection import Client, Connection, Listener
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from bench.data.processes import end_with_parent
-from bench.errors import BenchError, ErrorElsewhere, TrialFailed, in_words
+from bench.errors import (
+    BenchError,
+    ErrorElsewhere,
+    MachineFailed,
+    TrialFailed,
+    cannot_write,
+    in_words,
+)
 from bench.measure.record import FreshNetwork, record_of
 from bench.plan.build_network import build, input_shape
 from bench.store.records import ResultRecord, seal
@@ -32,9 +39,10 @@ from bench.sweep.context import SweepContext
 _SAFE_PATH = "PYTHONSAFEPATH"
 _TRIES = 2  # a process that ends while it measures is started once more
 _ENDED_TWICE = (
-    "the process that measures networks was ended from outside, twice (out of memory, perhaps: fewer "
-    "--jobs need less); --retry-failed measures the trial again"
+    "the process that measures networks was ended from outside, twice, at trial {trial} (out of memory, "
+    "perhaps: fewer --jobs need less); run the same command again to measure it"
 )
+_SHARED_ENDED = "the process that measures networks is gone; run the same command again to go on"
 
 
 class Measurer(Protocol):
@@ -96,7 +104,8 @@ class MeasuringProcess:
         """Return the record of a trial whose files lie in its folder.
 
         Raises:
-            TrialFailed: in the words of what stopped the measuring; or its process ended, twice.
+            TrialFailed: in the words of what stopped the measuring.
+            MachineFailed: its process was ended, twice; or the disk is full.
             ErrorElsewhere: a fault of bench or of a plug-in.
         """
         return _record_in(self.answer(spec, folder))
@@ -110,7 +119,7 @@ class MeasuringProcess:
                     return answer
                 self.stop()
                 self._start()
-        return _Answer(error=_ENDED_TWICE, is_for_the_user=True)
+        return _Answer(error=_ENDED_TWICE.format(trial=spec.id), fault_of="machine")
 
     def stop(self) -> None:
         """End the process; what it was writing is made again by the next run."""
@@ -186,10 +195,14 @@ class SharedMeasurer:
         """Return the record of a trial whose files lie in its folder.
 
         Raises:
-            TrialFailed, ErrorElsewhere: as `MeasuringProcess.measure` does.
+            TrialFailed, MachineFailed, ErrorElsewhere: as `MeasuringProcess.measure` does.
         """
-        self._connection.send((spec, folder))
-        return _record_in(self._connection.recv())
+        try:
+            self._connection.send((spec, folder))
+            answer: _Answer = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise MachineFailed(_SHARED_ENDED) from error
+        return _record_in(answer)
 
 
 # -- on this side --------------------------------------------------------------------------------
@@ -245,11 +258,16 @@ def _end(process: BaseProcess, connection: Connection) -> None:
 def _record_in(answer: "_Answer") -> ResultRecord:
     if answer.record:
         return ResultRecord.model_validate(json.loads(answer.record))
-    kind = TrialFailed if answer.is_for_the_user else ErrorElsewhere
-    raise kind(answer.error) from ErrorElsewhere(answer.traceback)
+    raise _KINDS[answer.fault_of](answer.error) from ErrorElsewhere(answer.traceback)
 
 
 # -- on the other side ---------------------------------------------------------------------------
+
+
+_FaultOf = Literal["trial", "machine", "code"]
+_KINDS: dict[_FaultOf, type[Exception]] = {
+    "trial": TrialFailed, "machine": MachineFailed, "code": ErrorElsewhere,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -259,7 +277,7 @@ class _Answer:
     record: str = ""
     error: str = ""
     traceback: str = ""
-    is_for_the_user: bool = False
+    fault_of: _FaultOf = "trial"
 
 
 def _serve(config: RunConfig, connection: Connection) -> None:
@@ -277,6 +295,14 @@ def _serve(config: RunConfig, connection: Connection) -> None:
             record = measure(context, spec, folder)
             answer = _Answer(json.dumps(record.as_json()))
         except Exception as error:
-            is_for_the_user = isinstance(error, BenchError)
-            answer = _Answer("", in_words(error), traceback.format_exc(), is_for_the_user)
+            answer = _answer_of(error, config.out)
         connection.send(answer)
+
+
+def _answer_of(error: Exception, results: Path) -> _Answer:
+    of_disk = cannot_write(error, results)
+    if of_disk is not None or isinstance(error, MachineFailed):
+        return _Answer("", in_words(of_disk or error), traceback.format_exc(), "machine")
+    is_for_the_user = isinstance(error, BenchError)
+    fault_of: _FaultOf = "trial" if is_for_the_user else "code"
+    return _Answer("", in_words(error), traceback.format_exc(), fault_of)

@@ -232,10 +232,10 @@ class LiveDisplay:
 
 
 def say(line: str, stream: TextIO) -> None:
-    """Print a line; where whoever read us has gone away, the trials go on unheard."""
+    """Print a line; where it goes nowhere (a closed pipe, a full disk), the trials go on unheard."""
     try:
         print(line, file=stream, flush=True)
-    except BrokenPipeError:
+    except OSError:
         # Python would trip over the rest of its buffer when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

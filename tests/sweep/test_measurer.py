@@ -14,7 +14,7 @@ import pytest
 import torch
 from child_processes import members, wait_for_event
 
-from bench.errors import TrialFailed
+from bench.errors import MachineFailed, TrialFailed
 from bench.plan.data_identity import DataIdentities
 from bench.plan.expand import make_plan
 from bench.plan.registry import Registry
@@ -291,7 +291,7 @@ def test_several_workers_share_a_process_and_its_restart(tmp_path: Path) -> None
             measurer._process.kill()
             measurer._process.join()
         measurer._start = lambda: None  # type: ignore[method-assign]
-        with pytest.raises(TrialFailed, match="ended from outside, twice"):
+        with pytest.raises(MachineFailed, match="ended from outside, twice"):
             execute(SweepContext(config), spec, nothing, True, workers[0])
 
 
@@ -321,13 +321,22 @@ def test_a_sweep_with_one_measurer_gives_the_records_of_one_with_many(
     assert len(found[0]) >= 4
 
 
-def test_a_process_that_ends_twice_fails_the_trial_in_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_ends_twice_stops_the_run_and_blames_no_trial(tmp_path: Path) -> None:
     config, spec = prepared(tmp_path, HALF, UNBUILDABLE)
-    twice = pytest.raises(TrialFailed, match="ended from outside, twice")
+    twice = pytest.raises(MachineFailed, match="ended from outside, twice.*same command again")
     with MeasuringProcess(config) as measurer, twice:
         execute(SweepContext(config), spec, nothing, False, measurer)
+    assert Results(config.out).trial(spec.id).status() == "started"  # the next run goes on
+
+
+def test_a_shared_process_that_is_gone_blames_no_trial(tmp_path: Path) -> None:
+    config, spec = prepared(tmp_path, HALF)
+    with MeasuringProcess(config) as measurer, shared(measurer) as address:
+        worker = SharedMeasurer(address)
+        worker._connection.close()
+        with pytest.raises(MachineFailed, match="is gone"):
+            execute(SweepContext(config), spec, nothing, False, worker)
+    assert Results(config.out).trial(spec.id).status() == "started"
 
 
 def test_what_stops_the_measuring_is_told_in_its_own_words(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from bench.report.figures.charts import Point, Series
 from bench.report.figures.palette import Palette, SeriesStyle
 from bench.report.figures.scales import scale_of, value_text, words_of
 from bench.report.statistics import Middle, middles_of
-from bench.report.summary import Setting, SummaryRow, records_of, slug
+from bench.report.summary import Setting, SummaryRow, records_of, shortened, slug
 
 MOST_MARKS = 3  # of one line, beyond which only their median is drawn
 _N_VALIDATION = 1000  # a curve does not say how many images it was measured on
@@ -106,7 +106,7 @@ def _chart(setting: Setting, name: str, lines: Sequence[_Line]) -> CurveChart:
     points = [p.x for panel in panels for s in panel.series for p in s.points]
     low, high = limits([*points, *(Estimate(m.at, m.at, m.at) for m in marks)])
     return CurveChart(
-        name=f"{setting.name}_{slug(name)}_curve",
+        name=f"{setting.name}_{shortened(slug(name), 60)}_curve",
         title=f"What the {words_of(name)} does: {setting.title}",
         is_smoke=setting.is_smoke,
         x=scale.axis(low, high),
