@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from bench.choices import Budget, Controls, Coupling, Effort, ProgressStyle
+from bench.choices import MOST_THREADS, Budget, Controls, Coupling, Effort, ProgressStyle
 from bench.cli.completion import CommaNames
 
 RESULTS = click.Path(path_type=Path, file_okay=False)
@@ -86,7 +86,7 @@ _RUN: list[Callable[[Any], Any]] = [
         "--threads",
         default=1,
         show_default=True,
-        type=click.IntRange(1),
+        type=click.IntRange(1, MOST_THREADS),
         help="CPU threads per trial; other numbers give other bits, so they are other trials.",
     ),
     click.option(

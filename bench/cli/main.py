@@ -1,5 +1,6 @@
 """The command line: `bench run`, `bench report` and the rest. Nothing heavy is imported here."""
 
+import errno
 import signal
 import sys
 import traceback
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from bench import __version__
+from bench.choices import MOST_THREADS
 from bench.cli.completion import CommaNames
 from bench.cli.flags import RESULTS, data_dir, json, plugin, run_options
 from bench.errors import BenchError, in_words
@@ -181,7 +183,11 @@ def status(results: Path | None, as_json: bool) -> None:
               help="How long each network is timed: up to 3 or 10 seconds a batch size.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option(
-    "--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads."
+    "--threads",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MOST_THREADS),
+    help="CPU threads.",
 )
 @plugin
 def measure(
@@ -302,6 +308,11 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            name = str(error.filename)
+            click.echo(f"Error: {name[:40]}…: a name of {len(name)} letters is too long for this file "
+                       "system; use a shorter one", err=True)  # fmt: skip
+            sys.exit(2)
         click.echo(f"{traceback.format_exc()}\nError: {in_words(error)}", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -6,13 +6,11 @@ from typing import Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from bench.choices import Effort, ProgressStyle
+from bench.choices import MOST_THREADS, Effort, ProgressStyle
 from bench.data.processes import available_cores
 from bench.errors import UsageError
 from bench.plan.data_identity import PlannedData
 from bench.sweep.machine import Machine, device_named
-
-MOST_THREADS = 1024
 
 
 class RunConfig(BaseModel):

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from filelock import FileLock
-
 from bench.errors import BenchError, in_words
 from bench.measure.handover import clear, hand_over
 from bench.plan.options import method_of, recipe_from
 from bench.store.atomic import whole_file
+from bench.store.locks import LockRefused, locked
 from bench.store.phase_records import LogLine
 from bench.store.records import (
     CostRecord,
@@ -55,7 +54,7 @@ def execute(
     folder = context.results.trial(spec.id)
     locks = context.results.folder / "locks"
     locks.mkdir(exist_ok=True)
-    with FileLock(locks / f"{spec.id}.lock"):  # two runs may share a results folder
+    with locked(locks / f"{spec.id}.lock"):  # two runs may share a results folder
         record, _ = context.results.finished(spec.id)
         if record is not None and not replace:
             return record
@@ -65,6 +64,8 @@ def execute(
         try:
             measurer = measurer or InThisProcess(context)
             return _run(context, spec, folder.path, notify, measurer)
+        except LockRefused:  # of a phase: the trial has not failed
+            raise
         except Exception as error:
             facts = ErrorRecord(
                 error=in_words(error), traceback=traceback.format_exc(),
