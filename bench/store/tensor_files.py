@@ -1,6 +1,7 @@
 """Safetensors files that anybody may have made: what is wrong with one is said before it is opened."""
 
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -36,7 +37,7 @@ class TensorFile:
         with path.open("rb") as file:
             _check_start(file.read(64), size)
         try:
-            self._file = safe_open(path, framework="pt")
+            self._file: Any = safe_open(path, framework="pt")
         except SafetensorError as error:
             raise NoTensorFile(f"damaged or cut short ({_reason(error)})") from error
         self.names: tuple[str, ...] = tuple(self._file.keys())

@@ -101,10 +101,13 @@ def load(
         ) from error
 
 
-def check_file(file: Path, network: nn.Module, layout: Layout, model: str) -> None:
+def check_file(file: Path, network: nn.Module, layout: Layout, model: str) -> tuple[str, ...]:
     """Refuse a file that does not fit a network, or holds what no weight can be.
 
     Names and shapes come first; then tensors are read one by one, so that memory holds but one.
+
+    Returns:
+        Names of what the file has for other classes, and which stays as initialised.
 
     Raises:
         UsageError: names the first tensor that is missing, too many, of another shape or type, or
@@ -116,9 +119,10 @@ def check_file(file: Path, network: nn.Module, layout: Layout, model: str) -> No
         opened = TensorFile(file)
         names = named_as_own(opened.names, own)
         shapes = {names[name]: opened.shape(name) for name in opened.names}
-        fresh_names(shapes, own, layout, what)
+        fresh = fresh_names(shapes, own, layout, what)
         for name in opened.names:
             as_own(opened.tensor(name), own[names[name]].dtype, name, f"--weights {file}")
+    return fresh
 
 
 def fitted(
