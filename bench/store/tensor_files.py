@@ -37,10 +37,11 @@ class TensorFile:
         with path.open("rb") as file:
             _check_start(file.read(64), size)
         try:
-            self._file: Any = safe_open(path, framework="pt")
+            opened: Any = safe_open(path, framework="pt")
         except SafetensorError as error:
             raise NoTensorFile(f"damaged or cut short ({_reason(error)})") from error
-        self.names: tuple[str, ...] = tuple(self._file.keys())
+        self._file = opened
+        self.names: tuple[str, ...] = tuple(opened.keys())
 
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._file.get_slice(name).get_shape())
