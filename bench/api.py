@@ -2,6 +2,7 @@
 
 from bench.data.dataset import Dataset, check_images
 from bench.data.images import ImageFiles, Images, Shape
+from bench.data.ordinary_files import printable, size_of_file
 from bench.data.splits import (
     PART_NAMES,
     PartName,
@@ -82,8 +83,10 @@ __all__ = [
     "from_each_class",
     "generator",
     "network",
+    "printable",
     "reconnected",
     "scoring",
+    "size_of_file",
     "stratified",
     "train_and_validation",
     "validated_with",
