@@ -6,7 +6,16 @@ from pathlib import Path
 
 import torch
 
-from bench.api import DataDamaged, DataMissing, Dataset, ImageFiles, Shape, printable, size_of_file
+from bench.api import (
+    DataDamaged,
+    DataMissing,
+    Dataset,
+    ImageFiles,
+    Shape,
+    is_folder,
+    printable,
+    size_of_file,
+)
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff")
 # Folders of systems and programs: of copies, of thumbnails, of what was deleted.
@@ -61,7 +70,7 @@ class FolderWalk:
                 leads nowhere or back; a file that is called as images are is none.
         """
         found: list[str] = []
-        left = [(folder, "")]
+        left = [(folder, "")] if is_folder(folder) else []
         while left:
             place, prefix = left.pop()
             self._meet(place)
@@ -83,8 +92,8 @@ class FolderWalk:
         target = Path(os.path.realpath(folder))
         if Path(os.path.realpath(self.root)).is_relative_to(target):
             raise DataDamaged(
-                f"{printable(folder)} is a link that leads back to {printable(target)}, in which it lies itself; "
-                "remove it"
+                f"{printable(folder)} is a link that leads back to {printable(target)}, in which it lies "
+                "itself; remove it"
             )
         if before != folder:
             raise DataDamaged(
@@ -125,11 +134,11 @@ def _seen(folder: Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+    return is_folder(Path(entry.path)) if entry.is_symlink() else entry.is_dir()
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:
-    return Path(entry.path).is_file() if entry.is_symlink() else entry.is_file()
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()  # noqa: PTH113
 
 
 def _need_target(entry: "os.DirEntry[str]") -> None:
@@ -141,8 +150,8 @@ def _need_target(entry: "os.DirEntry[str]") -> None:
         path.stat()
     except FileNotFoundError as error:
         raise DataMissing(
-            f"{printable(path)} is a link to {printable(path.readlink())}, where nothing is; remove it, or put "
-            "the images there"
+            f"{printable(path)} is a link to {printable(path.readlink())}, where nothing is; remove it, "
+            "or put the images there"
         ) from error
     except OSError as error:
         raise DataDamaged(

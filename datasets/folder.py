@@ -8,6 +8,7 @@ from bench.api import (
     ImageFiles,
     Split,
     UsageError,
+    is_folder,
     printable,
     stratified,
     with_validation,
@@ -61,7 +62,7 @@ class ImageFolder(Photos):
 
     def _parts(self) -> Mapping[str, str]:
         """Return the folder of each part that there is; "" for training where no folder is one's."""
-        if not self.path.is_dir():
+        if not is_folder(self.path):
             raise DataMissing(
                 f"{self.name}: there is no folder {printable(self.path)}; give one that is there"
             )
@@ -71,8 +72,8 @@ class ImageFolder(Photos):
             part = part_called(folder)
             if part is None:
                 raise UsageError(
-                    f"{self.name}: {printable(folder)} may be for validation or for the test; call it val or "
-                    "test, or otherwise if it is a class"
+                    f"{self.name}: {printable(folder)} may be for validation or for the test; call it "
+                    "val or test, or otherwise if it is a class"
                 )
             if part in found:
                 raise UsageError(
@@ -82,7 +83,7 @@ class ImageFolder(Photos):
             found[part] = folder
         if called and "train" not in found:
             raise UsageError(
-                f"{self.name}: {printable(called[0])} is called as the folder of a part is, but there is no "
+                f"{self.name}: {printable(called[0])} is called as a part is, but there is no "
                 "folder train beside it; add one, or call it otherwise if it is a class"
             )
         return {part: found[part] for part in _PARTS if part in found} or _WHOLE

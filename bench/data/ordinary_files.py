@@ -23,6 +23,11 @@ def printable(path: Path | str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def is_folder(path: Path) -> bool:
+    """Return True for a folder; False for what cannot be reached or be a name at all, too."""
+    return os.path.isdir(path)  # noqa: PTH112 - pathlib's raises for some of them
+
+
 def size_of_file(path: Path, remedy: str = "put the data set's file there") -> int:
     """Return the size of an ordinary file, which is not opened.
 
