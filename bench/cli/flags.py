@@ -21,6 +21,11 @@ data_dir = click.option(
     "--data-dir", type=RESULTS, envvar="BENCH_DATA", default=Path("data"), show_default=True,
     help="Folder of downloaded data sets. [env: BENCH_DATA]",
 )  # fmt: skip
+max_megapixels = click.option(
+    "--max-megapixels", type=click.FloatRange(0, min_open=True), envvar="BENCH_MAX_MEGAPIXELS",
+    default=89.0, show_default=True,
+    help="Refuse image files of more megapixels before they are decoded. [env: BENCH_MAX_MEGAPIXELS]",
+)  # fmt: skip
 
 _RUN: list[Callable[[Any], Any]] = [
     click.argument("suite", required=False, metavar="[SUITE]"),
@@ -118,6 +123,7 @@ _RUN: list[Callable[[Any], Any]] = [
         type=click.FloatRange(0),
         help="Data that decodes to more than this is streamed from disk; the numbers are the same.",
     ),
+    max_megapixels,
     click.option(
         "--latency",
         type=click.Choice(get_args(Effort)),

@@ -7,6 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bench.choices import MOST_THREADS, Effort, ProgressStyle
+from bench.data.decoding import MOST_MEGAPIXELS
 from bench.data.processes import available_cores
 from bench.errors import UsageError
 from bench.plan.data_identity import PlannedData
@@ -25,6 +26,7 @@ class RunConfig(BaseModel):
         jobs: worker processes; `auto`: as many as cores allow, one on a GPU.
         checkpoint_seconds: an unfinished training is saved at most this often.
         resident_gb: data that decodes to more than this many GiB is streamed.
+        max_megapixels: image files of more are refused before they are decoded.
         latency: how long networks are timed after the trials; None: `quick`, or `off` for smoke runs.
         data: what the run's trials were planned with, where a digest identifies it.
         weights_file: what trials start from whose specification names a file's hash.
@@ -41,6 +43,7 @@ class RunConfig(BaseModel):
     plugins: tuple[Path, ...] = ()
     checkpoint_seconds: float = Field(default=30.0, ge=0, allow_inf_nan=False)
     resident_gb: float = Field(default=4.0, ge=0, allow_inf_nan=False)
+    max_megapixels: float = Field(default=MOST_MEGAPIXELS, gt=0, allow_inf_nan=False)
     retry_failed: bool = False
     rerun_changed: bool = False
     latency: Effort | None = None

@@ -34,7 +34,8 @@ from PIL import Image
 from safetensors.torch import load_file, save
 from small_networks import small_conv
 
-from bench.data.images import decode as decode_image
+from bench.data.decoding import MOST_MEGAPIXELS
+from bench.data.decoding import decode as decode_image
 from bench.datasets.cifar import Cifar10
 from bench.datasets.mnist import Mnist
 from bench.graph.trace import layout_of
@@ -438,11 +439,12 @@ def _image(kind: str) -> Reader:
 
 
 def _pixels(path: Path) -> int:
-    """Count the pixels that an image's header speaks of; 0 where there is none."""
+    """Count the pixels that an image says it has; 0 where it has more than are decoded."""
     with warnings.catch_warnings(), suppress(Exception):
         warnings.simplefilter("ignore")
         with Image.open(path) as image:
-            return image.width * image.height
+            pixels = image.width * image.height
+            return pixels if pixels <= MOST_MEGAPIXELS * 1e6 else 0
     return 0
 
 
