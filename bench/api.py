@@ -2,6 +2,7 @@
 
 from bench.data.dataset import Dataset, check_images
 from bench.data.images import ImageFiles, Images, Shape
+from bench.data.ordinary_files import is_folder, printable, size_of_file
 from bench.data.splits import (
     PART_NAMES,
     PartName,
@@ -81,9 +82,12 @@ __all__ = [
     "evaluating",
     "from_each_class",
     "generator",
+    "is_folder",
     "network",
+    "printable",
     "reconnected",
     "scoring",
+    "size_of_file",
     "stratified",
     "train_and_validation",
     "validated_with",

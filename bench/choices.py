@@ -10,5 +10,7 @@ Budget = Literal["smoke", "quick", "full"]
 Controls = Literal["none", "default", "cost", "all"]
 # How long each network is timed.
 Effort = Literal["off", "quick", "full"]
+# CPU threads that a command may be given: torch ends the process at some number above.
+MOST_THREADS = 1024
 # How progress is shown.
 ProgressStyle = Literal["auto", "live", "plain", "off"]

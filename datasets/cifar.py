@@ -1,12 +1,11 @@
 """CIFAR-10 and CIFAR-100, read as torchvision lays them out.
 
-The files are pickles, which may run any code when they are read. Here nothing in them is ever
-called or looked up: what they may name is replaced by harmless stand-ins, all else is refused.
+The files are pickles, which may run any code when Python reads them. Here `_tables.py` does: nothing in them
+is ever called or looked up.
 """
 
 import hashlib
 import os
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,10 +21,13 @@ from bench.api import (
     PartName,
     Split,
     check_images,
+    size_of_file,
     train_and_validation,
 )
+from bench.datasets._tables import Named, NotATable, read_table
 
 PIXELS = 3 * 32 * 32
+_MOST_BYTES = 2**30  # the largest official file has 155 MB
 
 
 class Cifar10(Dataset):
@@ -80,18 +82,22 @@ class Cifar10(Dataset):
 
     def _read(self, root: Path, file: str) -> Images:
         path = root / self.folder / file
-        if not path.is_file():
+        again = f"delete it and run bench data fetch {self.name}"
+        try:
+            size = size_of_file(path, again)
+        except DataMissing as error:
             raise DataMissing(
                 f"{self.name} is not in {root}: {self.folder}/{file} is missing; bench data fetch "
                 f"{self.name} downloads it, --data-dir names another folder"
-            )
+            ) from error
+        if size > _MOST_BYTES:
+            raise DataDamaged(f"{path} has {size:,} bytes, more than any CIFAR file; {again}")
         content = _contents(path)
         labels = content.get(self.label_key)
         pixels = _pixels(content.get(b"data"))
         if pixels is None or not isinstance(labels, list) or not _are_numbers(labels):
             raise DataDamaged(
-                f"{path} has no table of images (rows of {PIXELS} bytes) and labels; delete it and "
-                f"run bench data fetch {self.name}"
+                f"{path} has no table of images (rows of {PIXELS} bytes) and labels; {again}"
             )
         images = Images(pixels.view(-1, *self.shape), torch.tensor(labels, dtype=torch.int64))
         check_images(images, self.shape, self.classes, str(path))
@@ -112,77 +118,26 @@ class Cifar100(Cifar10):
     torchvision_name = "CIFAR100"
 
 
-class _Type:
-    """Stands in for `numpy.dtype`."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.name = arguments[0] if arguments else None
-
-    def __setstate__(self, state: Any) -> None:
-        return
-
-
-class _Array:
-    """Stands in for `numpy.ndarray`: keeps what the file says of it."""
-
-    state: Any = None
-
-    def __init__(self, *arguments: Any) -> None:
-        return
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-def _latin_1(text: Any, encoding: Any) -> bytes:
-    """Stand in for `_codecs.encode`, by which Python 3 writes bytes into old pickles."""
-    return bytes(str(text), "latin-1")
-
-
-def _new_array(*arguments: Any) -> _Array:
-    return _Array()
-
-
-_STAND_INS = {
-    ("numpy.core.multiarray", "_reconstruct"): _new_array,
-    ("numpy._core.multiarray", "_reconstruct"): _new_array,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Type,
-    ("_codecs", "encode"): _latin_1,
-}
-
-
-class _Reader(pickle.Unpickler):
-    """Knows plain containers, numbers, strings and the stand-ins."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _STAND_INS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image table needs")
-        return _STAND_INS[module, name]
-
-
 def _contents(path: Path) -> dict[bytes, Any]:
     """Return the dictionary in a file, keys as bytes."""
     try:
-        with path.open("rb") as file:
-            content = _Reader(file, encoding="bytes").load()
-        if not isinstance(content, dict):
-            raise pickle.UnpicklingError("it holds no dictionary")
-    except Exception as error:  # a damaged pickle may fail in any way
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        return read_table(path.read_bytes())
+    except NotATable as error:
         raise DataDamaged(
-            f"{path} is not a CIFAR file: {reason}; delete it and fetch the data set again"
+            f"{path} is not a CIFAR file: {error}; delete it and fetch the data set again"
         ) from error
-    return {k.encode() if isinstance(k, str) else k: v for k, v in content.items()}
 
 
 def _pixels(array: Any) -> torch.Tensor | None:
     """Return the bytes of a uint8 array of rows of 3,072; None if it is anything else."""
-    state = array.state if isinstance(array, _Array) else None
+    is_array = isinstance(array, Named) and array.name == "_reconstruct"
+    state = array.state if is_array else None
     if not isinstance(state, tuple) or len(state) != 5:
         return None
     _, shape, kind, is_fortran, data = state
-    if not isinstance(kind, _Type) or kind.name not in (b"u1", "u1", b"|u1", "|u1"):
+    if not isinstance(kind, Named) or kind.name != "dtype":
+        return None
+    if not kind.arguments or kind.arguments[0] not in (b"u1", "u1", b"|u1", "|u1"):
         return None
     if not isinstance(data, bytes) or is_fortran or len(data) == 0:
         return None

@@ -1,6 +1,6 @@
 """A user's own images, one folder per class: the data set behind the name `imagefolder:PATH`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.api import (
@@ -8,17 +8,24 @@ from bench.api import (
     ImageFiles,
     Split,
     UsageError,
+    is_folder,
+    printable,
     stratified,
     with_validation,
 )
-from bench.datasets._folders import Photos, class_folders, images_in, labelled
+from bench.datasets._folders import FolderWalk, Photos, labelled
+from bench.datasets._parts import is_called_a_part, part_called
+
+_PARTS = ("train", "val", "test")
+_WHOLE = {"train": ""}  # where there are no folders of parts
 
 
 class ImageFolder(Photos):
-    """Images in PATH/train/<class>/ with PATH/val (or valid) and PATH/test, or in PATH/<class>/.
+    """Images in PATH/train/<class>/ with PATH/val and PATH/test, or in PATH/<class>/.
 
     Of `val` and `test`, one alone is the test set, and validation is a stratified tenth of `train`.
     Where there is neither, images are split 80/10/10, each class in proportion. All are 256x256.
+    Other names for the parts, such as Training, validation or test_set, are understood.
     """
 
     def __init__(self, path: str | Path, names: Sequence[str] | None = None) -> None:
@@ -28,23 +35,24 @@ class ImageFolder(Photos):
             names: of the classes, where they are known; the folder is then not looked at before `load`.
 
         Raises:
-            DataMissing: there is no such folder.
+            DataMissing: there is no such folder, or a link in it leads nowhere.
+            DataDamaged: what is called as images are is none; a folder is met twice through a link.
             UsageError: its folders are not classes of images, or differ between the parts.
         """
-        self.name = f"imagefolder:{path}"
+        self.name = f"imagefolder:{printable(path)}"
         self.path = Path(path)
         self.names = self._classes(self._parts()) if names is None else list(names)
         self.classes = len(self.names)
 
     def load(self, root: Path) -> Split:
-        read = {part: self._read(part) for part in self._parts()}
+        walk = FolderWalk(self.path)
+        read = {part: self._read(folder, walk) for part, folder in self._parts().items()}
         if len(read) == 1:
-            (everything,) = read.values()
-            return self._cut(everything)
-        held_out = [part for part in read if part != "train"]
-        train, test = read["train"], read[held_out[-1]]
-        if len(held_out) == 2:
-            return Split(train, read[held_out[0]], test)
+            return self._cut(read["train"])
+        *others, test = (read[part] for part in _PARTS if part in read)
+        train = others[0]
+        if len(read) == 3:
+            return Split(train, others[1], test)
         if round(len(train) * 0.1) == 0:
             raise UsageError(
                 f"{self.name}: a tenth of {len(train)} training images is none at all; add images, "
@@ -52,45 +60,84 @@ class ImageFolder(Photos):
             )
         return with_validation(train, test, "imagefolder")
 
-    def _parts(self) -> list[str]:
-        """Return those of train, val or valid, and test that there are, in this order; "" without train."""
-        if not self.path.is_dir():
+    def _parts(self) -> Mapping[str, str]:
+        """Return the folder of each part that there is; "" for training where no folder is one's."""
+        if not is_folder(self.path):
             raise DataMissing(
-                f"{self.name}: there is no folder {self.path}; give one that is there"
+                f"{self.name}: there is no folder {printable(self.path)}; give one that is there"
             )
-        if not (self.path / "train").is_dir():
-            return [""]
-        if (self.path / "val").is_dir() and (self.path / "valid").is_dir():
-            raise UsageError(f"{self.name} has both val and valid; remove or rename one of them")
-        return [p for p in ("train", "val", "valid", "test") if (self.path / p).is_dir()]
+        found: dict[str, str] = {}
+        called = [f for f in FolderWalk(self.path).folders_in(self.path) if is_called_a_part(f)]
+        for folder in called:
+            part = part_called(folder)
+            if part is None:
+                raise UsageError(
+                    f"{self.name}: {printable(folder)} may be for validation or for the test; call it "
+                    "val or test, or otherwise if it is a class"
+                )
+            if part in found:
+                raise UsageError(
+                    f"{self.name} has both {printable(found[part])} and {printable(folder)} for the part "
+                    f"{part}; remove or rename one of them"
+                )
+            found[part] = folder
+        if called and "train" not in found:
+            raise UsageError(
+                f"{self.name}: {printable(called[0])} is called as a part is, but there is no "
+                "folder train beside it; add one, or call it otherwise if it is a class"
+            )
+        return {part: found[part] for part in _PARTS if part in found} or _WHOLE
 
-    def _classes(self, parts: Sequence[str]) -> list[str]:
-        first = class_folders(self.path / parts[0])
-        where = str(self.path / parts[0])
+    def _classes(self, parts: Mapping[str, str]) -> list[str]:
+        walk = FolderWalk(self.path)
+        first = walk.folders_in(self.path / parts["train"])
         if len(first) < 2:
             raise UsageError(
-                f"{self.name}: {where} has {len(first)} class folders, but at least 2 are needed; "
-                "put the images of each class into a folder of its own"
+                f"{self.name}: {printable(self.path / parts['train'])} has {len(first)} class folders, but "
+                "at least 2 are needed; put the images of each class into a folder of its own"
+                f"{', or call it otherwise if it is a class' if parts != _WHOLE else ''}"
             )
-        for part in parts[1:]:
-            differ = sorted(set(class_folders(self.path / part)) ^ set(first))
+        for folder in list(parts.values())[1:]:
+            differ = sorted(set(walk.folders_in(self.path / folder)) ^ set(first))
             if differ:
                 raise UsageError(
                     f"{self.name}: the class folder {differ[0]!r} is in only one of "
-                    f"{parts[0]} and {part}; give both the same classes"
+                    f"{parts['train']} and {folder}; give both the same classes"
                 )
-        for part in parts:
+        if parts != _WHOLE:
+            self._refuse_unknown_part(walk, parts, first)
+        for folder in parts.values():
             for name in first:
-                if not images_in(self.path / part / name):
-                    raise UsageError(
-                        f"{self.name}: {self.path / part / name} has no images; add some, or "
-                        "remove this class"
-                    )
+                self._check_class(walk, self.path / folder / name)
         return first
 
-    def _read(self, part: str) -> ImageFiles:
+    def _refuse_unknown_part(
+        self, walk: FolderWalk, parts: Mapping[str, str], names: Sequence[str]
+    ) -> None:
+        """Refuse a folder of the same classes whose name says no part: it would be left out unseen."""
+        for folder in sorted(set(walk.folders_in(self.path)) - set(parts.values())):
+            common = sorted(set(walk.folders_in(self.path / folder)) & set(names))
+            if common:
+                raise UsageError(
+                    f"{self.name}: {printable(folder)} holds the class {common[0]!r} too, but its "
+                    "name is none of train, val and test; call it one of them, or move it elsewhere"
+                )
+
+    def _check_class(self, walk: FolderWalk, folder: Path) -> None:
+        parts = [name for name in walk.folders_in(folder) if is_called_a_part(name)]
+        if parts:
+            raise UsageError(
+                f"{self.name}: {printable(folder)} holds a folder {printable(parts[0])}, but the folders "
+                "of parts must hold those of classes; turn them round, or call it otherwise"
+            )
+        if not walk.images_in(folder):
+            raise UsageError(
+                f"{self.name}: {printable(folder)} has no images; add some, or remove this class"
+            )
+
+    def _read(self, part: str, walk: FolderWalk) -> ImageFiles:
         prefix = f"{part}/" if part else ""
-        return labelled(self.path, [prefix + name for name in self.names], self.shape)
+        return labelled(self.path, [prefix + name for name in self.names], self.shape, walk)
 
     def _cut(self, everything: ImageFiles) -> Split:
         n = len(everything)

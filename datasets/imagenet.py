@@ -15,7 +15,7 @@ from bench.api import (
     stratified,
     with_validation,
 )
-from bench.datasets._folders import Photos, class_folders, labelled
+from bench.datasets._folders import FolderWalk, Photos, labelled
 
 
 class TinyImagenet(Photos):
@@ -122,7 +122,7 @@ class Imagenet(Photos):
         _need_folder(folder / "train", self.name)
         _need_folder(folder / "val", self.name)
         names = _need_classes(folder / "train", self.classes)
-        unknown = sorted(set(class_folders(folder / "val")) - set(names))
+        unknown = sorted(set(FolderWalk(folder).folders_in(folder / "val")) - set(names))
         if unknown:
             raise DataDamaged(
                 f"{folder / 'val'} has a folder {unknown[0]!r} that train does not have; put each "
@@ -154,7 +154,7 @@ def _need_folder(folder: Path, name: str) -> None:
 
 
 def _need_classes(folder: Path, classes: int) -> list[str]:
-    names = class_folders(folder)
+    names = FolderWalk(folder).folders_in(folder)
     if len(names) != classes:
         raise DataDamaged(
             f"{folder} has {len(names)} folders where there are {classes} classes; make one for "

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import os
 import struct
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from bench.api import (
     PartName,
     Split,
     check_images,
+    size_of_file,
     train_and_validation,
 )
 
@@ -44,6 +46,7 @@ _KNOWN = {
         "t10k-labels-idx1-ubyte": "a11dc742be8e781a40a92f53d6a4957e7b7d36df2faa097659131ebfd8fd60c6",
     },
 }
+_MOST_IMAGES = 1_000_000  # the largest relatives of MNIST have 814,255
 _IMAGES = {"train": 60_000, "t10k": 10_000}
 
 
@@ -132,22 +135,39 @@ class Mnist(Dataset):
 
     def _idx(self, path: Path, dimensions: int) -> torch.Tensor:
         """Read an IDX file: magic number, sizes (big-endian), then bytes."""
-        if not path.is_file():
-            raise DataMissing(
-                f"{self.name} is not in {path.parent.parent.parent}: {path.name} is missing; "
-                f"bench data fetch {self.name} downloads it, --data-dir names another folder"
-            )
-        data = path.read_bytes()
+        size = self._size(path)
         header = 4 + 4 * dimensions
-        sizes = struct.unpack(f">{dimensions}I", data[4:header]) if len(data) >= header else ()
-        expected = header + int(torch.tensor(sizes, dtype=torch.int64).prod()) if sizes else header
-        is_idx = data[:4] == bytes([0, 0, 8, dimensions])
-        if not is_idx or len(data) != expected or expected == header:
+        with path.open("rb") as file:
+            start = file.read(header)
+        counts = struct.unpack(f">{dimensions}I", start[4:]) if len(start) == header else ()
+        expected = header + math.prod(counts) if counts else header
+        is_idx = start[:4] == bytes([0, 0, 8, dimensions])
+        if not is_idx or size != expected or expected == header:
             raise DataDamaged(
-                f"{path} is damaged: {len(data)} bytes where its header says {expected}; "
+                f"{path} is damaged: {size} bytes where its header says {expected}; "
                 f"delete it and run bench data fetch {self.name}"
             )
-        return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=header).view(*sizes)
+        if counts[0] > _MOST_IMAGES or counts[1:] not in ((), self.shape[1:]):
+            raise DataDamaged(
+                f"{path} holds {' x '.join(map(str, counts))} values, expected at most {_MOST_IMAGES} "
+                f"images of {self.shape[1:]}; delete it and run bench data fetch {self.name}"
+            )
+        data = bytearray(path.read_bytes())
+        return torch.frombuffer(data, dtype=torch.uint8, offset=header).view(*counts)
+
+    def _size(self, path: Path) -> int:
+        try:
+            return size_of_file(path, f"delete it and run bench data fetch {self.name}")
+        except DataMissing as error:
+            packed = path.with_name(f"{path.name}.gz")
+            how = (
+                f"unpack {packed.name}, which is there"
+                if packed.is_file()
+                else f"bench data fetch {self.name} downloads it, --data-dir names another folder"
+            )
+            raise DataMissing(
+                f"{self.name} is not in {path.parent.parent.parent}: {path.name} is missing; {how}"
+            ) from error
 
 
 class FashionMnist(Mnist):

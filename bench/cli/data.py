@@ -29,13 +29,17 @@ def fetch_command(names: tuple[str, ...], root: Path, plugins: tuple[Path, ...])
         click.echo(f"{name}: ready in {root}{f'; {remark}' if remark else ''}")
 
 
-def verify_command(names: tuple[str, ...], root: Path, plugins: tuple[Path, ...]) -> int:
+def verify_command(
+    names: tuple[str, ...], root: Path, plugins: tuple[Path, ...], max_megapixels: float
+) -> int:
     """Check each data set, every file anew; returns 2 if one that was named is missing or damaged."""
     registry = Registry(plugins)
     bad = 0
     for name in registry.resolve("datasets", names or ("all",)):
         try:
-            remark = registry.dataset(name).verify(root)
+            dataset = registry.dataset(name)
+            dataset.max_megapixels = max_megapixels
+            remark = dataset.verify(root)
             click.echo(
                 f"{name}: good{_content(registry, name, root)}{f'; {remark}' if remark else ''}"
             )

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from bench.choices import Budget, Controls, Coupling, Effort, ProgressStyle
+from bench.choices import MOST_THREADS, Budget, Controls, Coupling, Effort, ProgressStyle
 from bench.cli.completion import CommaNames
 
 RESULTS = click.Path(path_type=Path, file_okay=False)
@@ -20,6 +20,11 @@ json = click.option("--json", "as_json", is_flag=True, help="Machine-readable ou
 data_dir = click.option(
     "--data-dir", type=RESULTS, envvar="BENCH_DATA", default=Path("data"), show_default=True,
     help="Folder of downloaded data sets. [env: BENCH_DATA]",
+)  # fmt: skip
+max_megapixels = click.option(
+    "--max-megapixels", type=click.FloatRange(0, min_open=True), envvar="BENCH_MAX_MEGAPIXELS",
+    default=89.0, show_default=True,
+    help="Refuse image files of more megapixels before they are decoded. [env: BENCH_MAX_MEGAPIXELS]",
 )  # fmt: skip
 
 _RUN: list[Callable[[Any], Any]] = [
@@ -86,7 +91,7 @@ _RUN: list[Callable[[Any], Any]] = [
         "--threads",
         default=1,
         show_default=True,
-        type=click.IntRange(1),
+        type=click.IntRange(1, MOST_THREADS),
         help="CPU threads per trial; other numbers give other bits, so they are other trials.",
     ),
     click.option(
@@ -118,6 +123,7 @@ _RUN: list[Callable[[Any], Any]] = [
         type=click.FloatRange(0),
         help="Data that decodes to more than this is streamed from disk; the numbers are the same.",
     ),
+    max_megapixels,
     click.option(
         "--latency",
         type=click.Choice(get_args(Effort)),

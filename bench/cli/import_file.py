@@ -1,5 +1,7 @@
 """`bench import`: rebuild a network from a Deep Compression file."""
 
+import errno
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,7 @@ import click
 from bench.errors import BenchError, UnknownName, UsageError
 from bench.plan.registry import Registry
 from bench.store.atomic import whole_file
+from bench.store.regular_file import check_regular, read_regular
 
 if TYPE_CHECKING:
     from bench.measure.codec import Decoded, LayerBytes
@@ -27,7 +30,7 @@ def import_command(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> N
     from bench.measure.codec import CodecError, decode, sizes
 
     try:
-        data = file.read_bytes()
+        data = read_regular(file)
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror})") from error
     try:
@@ -38,6 +41,7 @@ def import_command(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> N
     model, dataset = (decoded.facts.get(key) for key in ("model", "dataset"))
     summary = _fitted(Registry(plugins), file, decoded, model, dataset)
     try:
+        _check_target(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as part:
             save_file(decoded.tensors, part)
@@ -50,6 +54,18 @@ def import_command(file: Path, out: Path | None, plugins: tuple[Path, ...]) -> N
     dense = 4 * sum(tensor.numel() for tensor in decoded.tensors.values())
     click.echo(f"{len(data):,} bytes, {dense / len(data):.1f} times fewer than in float32")
     click.echo(f"{target}: {summary}")
+
+
+def _check_target(target: Path) -> None:
+    """Refuse to put a file in the place of anything but a plain file.
+
+    Raises:
+        OSError: there is a link, a device or the like.
+    """
+    if target.is_symlink():
+        raise OSError(errno.EINVAL, "it is a link, which would be replaced", str(target))
+    with suppress(FileNotFoundError):
+        check_regular(target)
 
 
 def _fitted(

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from bench import __version__
+from bench.choices import MOST_THREADS
 from bench.cli.completion import CommaNames
-from bench.cli.flags import RESULTS, data_dir, json, plugin, run_options
+from bench.cli.flags import RESULTS, data_dir, json, max_megapixels, plugin, run_options
 from bench.cli.streams import prepare_streams
 from bench.errors import BenchError, file_trouble, in_words
 
@@ -182,7 +183,11 @@ def status(results: Path | None, as_json: bool) -> None:
               help="How long each network is timed: up to 3 or 10 seconds a batch size.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option(
-    "--threads", default=1, show_default=True, type=click.IntRange(1), help="CPU threads."
+    "--threads",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MOST_THREADS),
+    help="CPU threads.",
 )
 @plugin
 def measure(
@@ -206,6 +211,7 @@ def measure(
               help="Where to look for a trial.  [default: the newest run]")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @data_dir
+@max_megapixels
 @plugin
 @json
 def verify_results(
@@ -213,6 +219,7 @@ def verify_results(
     results: Path | None,
     device: str,
     data_dir: Path,
+    max_megapixels: float,
     plugins: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -231,7 +238,7 @@ def verify_results(
     """
     from bench.cli.verify import verify_command
 
-    sys.exit(verify_command(name, results, data_dir, device, plugins, as_json))
+    sys.exit(verify_command(name, results, data_dir, max_megapixels, device, plugins, as_json))
 
 
 @cli.command()
@@ -281,12 +288,15 @@ def fetch(names: tuple[str, ...], data_dir: Path, plugins: tuple[Path, ...]) -> 
 @data.command()
 @click.argument("names", nargs=-1, type=CommaNames("datasets"))
 @data_dir
+@max_megapixels
 @plugin
-def verify(names: tuple[str, ...], data_dir: Path, plugins: tuple[Path, ...]) -> None:
+def verify(
+    names: tuple[str, ...], data_dir: Path, max_megapixels: float, plugins: tuple[Path, ...]
+) -> None:
     """Check every file of data sets; without names, of all of them."""
     from bench.cli.data import verify_command
 
-    sys.exit(verify_command(names, data_dir, plugins))
+    sys.exit(verify_command(names, data_dir, plugins, max_megapixels))
 
 
 class _Terminated(KeyboardInterrupt):

@@ -131,7 +131,10 @@ def _quality(record: ResultRecord) -> str:
     if name not in TASKS:
         return f"of {unknown_task(name)}"
     task = TASKS[name]
-    value = m.number(task.headline.column)
+    try:
+        value = m.number(task.headline.column)
+    except RecordError as error:
+        return f"unknown: {error.problem}"
     found = f"{task.headline.in_words(value)} on {m.n_test} test {task.items}"
     return f"{found}, collapsed" if m.collapsed else found
 

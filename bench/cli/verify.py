@@ -22,6 +22,7 @@ def verify_command(
     name: str | None,
     folder: Path | None,
     data_dir: Path,
+    max_megapixels: float,
     device: str,
     plugins: tuple[Path, ...],
     as_json: bool,
@@ -37,7 +38,7 @@ def verify_command(
         states = _in_words(Counter[str](trial.status() for trial in trials))
         raise UsageError(f"There is no finished trial to verify in {results.folder}: {states}")
     flags = {"out": results.folder, "data_dir": data_dir, "device": device, "plugins": plugins}
-    context = SweepContext(RunConfig.checked(flags))
+    context = SweepContext(RunConfig.checked({**flags, "max_megapixels": max_megapixels}))
     context.registry.import_own()
     done = []
     for number, trial in enumerate(finished, 1):

@@ -7,12 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bench.data.decoding import MOST_MEGAPIXELS
 from bench.data.images import AnyImages, ImageFiles, Images, Shape
+from bench.data.ordinary_files import size_of_file
 from bench.data.splits import PART_NAMES, PartName, Split
 from bench.data.streaming import check_decodable
 from bench.data.tasks import Task
 from bench.data.tasks.classification import CLASSIFICATION
-from bench.errors import DataDamaged, DataMissing
+from bench.errors import DataDamaged
 
 
 class Dataset(ABC):
@@ -24,6 +26,7 @@ class Dataset(ABC):
         stored_one: what stands for 1 in the stored images: bytes go up to 255, numbers are numbers.
         augment: what is done to training images unless the recipe says otherwise.
         crop_share: of the side of a stored image, the centre that evaluation looks at.
+        max_megapixels: image files of more are refused when they are checked; what the flag says.
         relevant: which inputs the targets depend on, boolean (pixels,), where that is known.
     """
 
@@ -37,6 +40,7 @@ class Dataset(ABC):
     needs_files: bool = False
     augment: str = "none"
     crop_share: float = 1.0
+    max_megapixels: float = MOST_MEGAPIXELS
     relevant: Tensor | None = None
 
     def for_seed(self, seed: int) -> "Dataset":
@@ -86,7 +90,7 @@ class Dataset(ABC):
         split = self.load(root)
         for images in (split.train, split.validation, split.test):
             if isinstance(images, ImageFiles):
-                check_decodable(images)
+                check_decodable(images.up_to(self.max_megapixels))
         return None
 
 
@@ -120,4 +124,4 @@ def check_images(images: AnyImages, shape: Shape, classes: int, what: str) -> No
         raise DataDamaged(f"{what}: a label lies outside 0-{classes - 1}")
     missing = images.first_missing() if isinstance(images, ImageFiles) else None
     if missing is not None:
-        raise DataMissing(f"{what}: {missing} is missing; put the file back")
+        size_of_file(missing, f"put the file of {what} back")

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bench.data.augment import padded
-from bench.data.images import AnyImages, ImageFiles, Shape, decode_all
+from bench.data.decoding import decode_all
+from bench.data.images import AnyImages, ImageFiles, Shape
 from bench.data.processes import available_cores, end_with_parent
 from bench.errors import BenchError, MachineFailed
 
@@ -226,11 +227,11 @@ class _FileRows(Dataset[np.ndarray]):
     """
 
     def __init__(self, files: ImageFiles) -> None:
-        self.root, self.side = files.root, files.shape[1]
+        self.root, self.side, self.megapixels = files.root, files.shape[1], files.megapixels
 
     def __getitems__(self, names: list[str]) -> np.ndarray | _Failure:
         try:
-            return decode_all(self.root, names, self.side)
+            return decode_all(self.root, names, self.side, self.megapixels)
         except BenchError as error:
             return _Failure(type(error), str(error))
 
@@ -251,7 +252,8 @@ def _identify(sha: "hashlib._Hash", images: Tensor | ImageFiles, y: Tensor) -> N
             sha.update(tensor.contiguous().cpu().numpy().tobytes())
         return
     for name, label in zip(images.paths, images.y.tolist(), strict=True):
-        sha.update(f"{name}\0{(images.root / name).stat().st_size}\0{label}\n".encode())
+        row = f"{name}\0{(images.root / name).stat().st_size}\0{label}\n"
+        sha.update(row.encode("utf-8", "surrogateescape"))  # names of files may be any bytes
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -117,8 +117,9 @@ class DataIdentities:
         digest = digest[:_DIGITS]
         if not name.startswith(FOLDER):
             return PlannedData(name, seed, digest, _place(self.data_dir), marks, now)
-        path = Path(name.removeprefix(FOLDER))
-        place = _place(path, classes=list(getattr(dataset, "names", ())))
+        place = _place(
+            self.registry.find("datasets", name).path, classes=list(getattr(dataset, "names", ()))
+        )
         short = f"{FOLDER}{digest[:_DIGITS_OF_NAME]}"
         return PlannedData(short, seed, digest, place, marks, now)
 

@@ -94,7 +94,7 @@ def make_plan(
         for seed in seeds:
             for cell in cells:
                 _add_cell(plan, registry, cell, seed, request.controls, data)
-    plan.notes += checker.faults.values()
+    plan.notes += [*checker.notes, *checker.faults.values()]
     if not plan.trials:
         raise UsageError("This asks for no trial at all: only controls of other methods are named")
     return plan
@@ -246,11 +246,13 @@ class _Checker:
 
     Attributes:
         faults: what went wrong while a network was looked at, by the network and data set.
+        notes: what is taken otherwise than it was given.
     """
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.faults: dict[tuple[str, str], str] = {}
+        self.notes: dict[str, None] = {}
         self._layouts: dict[tuple[str, str, Coupling], Layout] = {}
 
     def check(self, name: str, method: Method, setting: TrialSpec) -> None:
@@ -280,7 +282,13 @@ class _Checker:
         identity = identity_of(model, request.weights, published)
         if is_of_a_file(identity):
             network, layout = build(self.registry, model, self.registry.dataset(dataset), seed=0)
-            check_file(Path(request.weights), network, layout, model)
+            file = Path(request.weights)
+            fresh = check_file(file, network, layout, model)
+            if fresh:
+                self.notes[
+                    f"the classifier of --weights {file} is for other classes than {model} on {dataset} "
+                    f"has: {' and '.join(fresh)} start as initialised"
+                ] = None
         return identity
 
     def _fixture(self, setting: TrialSpec) -> tuple[Fixture, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
+from bench.data.ordinary_files import is_folder
 from bench.errors import BenchError, UnknownName, UsageError
 from bench.plan.plugins import KINDS, Entry, Kind, function_in_file, in_file, installed, shipped
 from bench.plan.user_modules import import_files
@@ -100,8 +101,9 @@ class Registry:
                          "builder", "bench.models._torchvision")  # fmt: skip
         if kind == "datasets" and name.startswith(FOLDER):
             place = self._folders.get(name)
-            path = name.removeprefix(FOLDER) if place is None else place.path
-            return Entry(kind, name, "your own images", Path(path), "ImageFolder",
+            path = _user_folder(name) if place is None else Path(place.path)
+            named = f"{FOLDER}{path}" if place is None else name
+            return Entry(kind, named, "your own images", path, "ImageFolder",
                          "bench.datasets.folder")  # fmt: skip
         entries = self.entries(kind)
         if name not in entries:
@@ -109,11 +111,14 @@ class Registry:
         return entries[name]
 
     def resolve(self, kind: Kind, patterns: Iterable[str]) -> list[str]:
-        """Expand commas, repeats, wildcards and `all`; duplicates are folded, order is kept."""
+        """Expand commas, repeats, wildcards and `all`; duplicates are folded, order is kept.
+
+        Raises:
+            UnknownName: with the nearest names there are.
+            UsageError: nothing is named.
+        """
         names: dict[str, None] = {}
-        for pattern in (p.strip() for given in patterns for p in given.split(",")):
-            if not pattern:
-                continue
+        for pattern in (p for given in patterns for p in self._listed(kind, given)):
             if pattern == "all":
                 matches = list(self.entries(kind))
             elif any(c in pattern for c in "*?[") and ":" not in pattern:
@@ -126,6 +131,33 @@ class Registry:
         if not names:
             raise UsageError(f"No {kind} are named; try one of: {', '.join(self.entries(kind))}")
         return list(names)
+
+    def _listed(self, kind: Kind, given: str) -> list[str]:
+        """Return the items of a comma list; the path of an image folder may hold commas itself.
+
+        The longest path that is there counts. Where none is, what follows belongs to it up to the next name.
+        """
+        pieces = given.split(",")
+        items = []
+        while pieces:
+            length = 1
+            if kind == "datasets" and pieces[0].strip().startswith(FOLDER):
+                length = self._pieces_of_folder(pieces)
+            item = ",".join(pieces[:length]).strip()
+            items += [item] if item else []
+            del pieces[:length]
+        return items
+
+    def _pieces_of_folder(self, pieces: list[str]) -> int:
+        for length in range(len(pieces), 0, -1):
+            if is_folder(_user_folder(",".join(pieces[:length]).strip())):
+                return length
+        known = self.entries("datasets")
+        for length in range(1, len(pieces)):
+            following = pieces[length].strip()
+            if following in known or following.startswith(FOLDER) or following in ("", "all"):
+                return length
+        return len(pieces)
 
     def method(self, name: str) -> "type[Method]":
         if name not in self._methods:
@@ -267,6 +299,23 @@ class Registry:
     def _files_behind(self, entry: Entry) -> SourceFiles:
         pinned = self._pinned.get((entry.kind, entry.name))
         return pinned.files if pinned is not None else self.files_of(entry.path)
+
+
+def _user_folder(name: str) -> Path:
+    """Return the folder that `imagefolder:PATH` names; a shell expands no ~ after the colon.
+
+    Raises:
+        UsageError: no folder is named.
+    """
+    path = name.removeprefix(FOLDER)
+    if not path:
+        raise UsageError(f"{FOLDER} names no folder; write {FOLDER}PATH")
+    if "\0" in path:
+        raise UsageError(f"{name!r} holds a zero byte, which no path has")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{name}: there is no home folder {path.partition('/')[0]}") from error
 
 
 def _checked(found: object, base: type[T], entry: Entry) -> type[T]:

@@ -11,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.choices import Budget, Controls, Coupling
 from bench.errors import UnknownName, UsageError
-from bench.store.json_values import AnyJson, Json, JsonObject
+from bench.store.json_values import AnyJson, Json, JsonObject, in_words
+from bench.store.regular_file import read_regular
 
 DEFAULT_DATASET = "mnist-5k"
 MAX_SEED, MAX_SEEDS = 2**31 - 1, 100_000
+MOST_SUITE_BYTES = 1 << 20
+_DEEPEST = 8  # names of a place that are shown
 Names = str | list[str]
 
 
@@ -155,7 +158,7 @@ def _literal(text: str) -> Json:
     try:
         value: Json = tomllib.loads(f"v = {text}")["v"]
         return value
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -170,10 +173,12 @@ def _merge(first: OptionsOf, second: OptionsOf) -> OptionsOf:
 
 def _toml(path: Path) -> JsonObject:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular(path, MOST_SUITE_BYTES).decode())
     except OSError as error:
         raise UsageError(f"The suite {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise UsageError(f"The suite {path} is nested too deeply to be read") from error
+    except ValueError as error:  # TOML's own, of bytes that are no text, of numbers of 5,000 digits
         raise UsageError(f"The suite {path} is not valid TOML: {error}") from error
 
 
@@ -182,8 +187,11 @@ def _validated(kind: type[R], values: Mapping[str, object], source: str) -> R:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"]) or "the file"
+        place = [str(part) for part in first["loc"]]
+        where = ".".join(place[:_DEEPEST]) + ("…" if len(place) > _DEEPEST else "") or "the file"
         if first["type"] == "extra_forbidden":
             unknown = UnknownName("field", str(first["loc"][-1]), kind.model_fields)
             raise UsageError(f"{source}: {unknown}") from None
-        raise UsageError(f"{source}: {where}: {first['msg']}, not {first['input']!r}") from None
+        raise UsageError(
+            f"{source}: {where}: {first['msg']}, not {in_words(first['input'])}"
+        ) from None

@@ -131,6 +131,9 @@ class _Reader:
         if record.task_name not in TASKS:
             self.warnings.append(f"trial {trial.id} has {unknown_task(record.task_name)}")
             return
+        if wrong := TASKS[record.task_name].wrong_columns(record.metrics.scalars()):
+            self.warnings.append(f"trial {trial.id} is not in the tables: {wrong}")
+            return
         self.records[trial.id] = record
         self.datasets.note(record.spec, trial)
         self.specs[trial.id] = record.spec

@@ -238,7 +238,7 @@ class _Inspector:
         locks = self.home / "locks"
         try:
             locks.mkdir(exist_ok=True)
-            with FileLock(locks / f"{folder.id}.lock", timeout=0):
+            with FileLock(locks / f"{folder.id}.lock", timeout=0, fallback_to_soft=False):
                 return f"moved to {self.results.set_aside(folder, 'quarantine')}"
         except (Timeout, OSError):
             return ""
@@ -315,7 +315,7 @@ def _locks(path: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        with FileLock(path, timeout=0):
+        with FileLock(path, timeout=0, fallback_to_soft=False):
             return ""
     except Timeout:
         return ""  # somebody holds it: locks work

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from pydantic import JsonValue, ValidationError
 
+from bench.store.regular_file import read_regular
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
@@ -54,7 +56,7 @@ def read_json(path: Path) -> Json:
         RecordError: it is no JSON: damaged, nested too deeply, or with NaN in it.
     """
     try:
-        found: Json = _DECODER.decode(path.read_bytes().decode())
+        found: Json = _DECODER.decode(read_regular(path).decode())
         return found
     except FileNotFoundError as error:
         raise RecordMissing("it is missing", path) from error

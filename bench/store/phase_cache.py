@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.store.atomic import whole_file
 from bench.store.json_values import Json
+from bench.store.locks import locked
 from bench.store.phase_records import PhaseRecord, Progress
 from bench.store.records import Record
 
@@ -108,7 +108,7 @@ class PhaseStore:
     def claim(self, key: str) -> Iterator[float]:
         """Hold a phase for this process; yields the seconds spent waiting for another one."""
         started = time.perf_counter()
-        with FileLock(self.folder / "locks" / f"{key}.lock", poll_interval=0.02):
+        with locked(self.folder / "locks" / f"{key}.lock", poll_seconds=0.02):
             for folder in (self.folder, self.folder / "progress"):
                 for stale in folder.glob(f"{key}.*.part"):
                     stale.unlink(missing_ok=True)  # left by a writer that was killed

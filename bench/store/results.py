@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
-
 from bench.errors import UsageError
 from bench.store.atomic import whole_file
 from bench.store.json_values import Json, JsonObject, RecordError, RecordMissing, RecordUnreadable
+from bench.store.locks import locked
 from bench.store.records import (
     CostRecord,
     ErrorRecord,
@@ -165,7 +164,7 @@ class Results:
 
     def add_to_plan(self, specs: Mapping[str, TrialSpec]) -> None:
         """Write every trial and what it depends on, beside those of earlier runs."""
-        with FileLock(self.folder / ".plan.lock"):  # two runs may add to one folder at once
+        with locked(self.folder / ".plan.lock"):  # two runs may add to one folder at once
             trials: JsonObject = {
                 i: {"spec": spec.as_json(), "depends_on": list(spec.depends_on)}
                 for i, spec in {**self.planned(), **specs}.items()

@@ -79,7 +79,8 @@ class TrialSpec:
             wrong = what_is_wrong(error, values, root="")
             raise RecordError(f"spec.{wrong}" if wrong[0] != " " else f"spec{wrong}") from error
         found = vars(checked)
-        del found["schema_"]
+        if (schema := found.pop("schema_")) != SCHEMA:
+            raise RecordError(f"spec.schema is {schema}, this version reads {SCHEMA}")
         return cls(**found)
 
     @cached_property

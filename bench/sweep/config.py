@@ -6,13 +6,12 @@ from typing import Literal, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from bench.choices import Effort, ProgressStyle
+from bench.choices import MOST_THREADS, Effort, ProgressStyle
+from bench.data.decoding import MOST_MEGAPIXELS
 from bench.data.processes import available_cores
 from bench.errors import UsageError, need_utf8
 from bench.plan.data_identity import PlannedData
 from bench.sweep.machine import Machine, device_named
-
-MOST_THREADS = 1024
 
 
 class RunConfig(BaseModel):
@@ -27,6 +26,7 @@ class RunConfig(BaseModel):
         jobs: worker processes; `auto`: as many as cores allow, one on a GPU.
         checkpoint_seconds: an unfinished training is saved at most this often.
         resident_gb: data that decodes to more than this many GiB is streamed.
+        max_megapixels: image files of more are refused before they are decoded.
         latency: how long networks are timed after the trials; None: `quick`, or `off` for smoke runs.
         data: what the run's trials were planned with, where a digest identifies it.
         weights_file: what trials start from whose specification names a file's hash.
@@ -43,6 +43,7 @@ class RunConfig(BaseModel):
     plugins: tuple[Path, ...] = ()
     checkpoint_seconds: float = Field(default=30.0, ge=0, allow_inf_nan=False)
     resident_gb: float = Field(default=4.0, ge=0, allow_inf_nan=False)
+    max_megapixels: float = Field(default=MOST_MEGAPIXELS, gt=0, allow_inf_nan=False)
     retry_failed: bool = False
     rerun_changed: bool = False
     latency: Effort | None = None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from bench.data.batches import MeasuringParts, Part, TrainingParts
 from bench.data.dataset import Dataset
-from bench.data.images import AnyImages
+from bench.data.images import AnyImages, ImageFiles
 from bench.data.splits import PartName, shrink_part
 from bench.plan.recorded_code import registry_of_run
 from bench.plan.registry import Registry
@@ -100,6 +100,8 @@ class SweepContext:
         def part(name: PartName, images: AnyImages) -> Part:
             if spec.budget == "smoke":
                 images = shrink_part(images, name)
+            if isinstance(images, ImageFiles):
+                images = images.up_to(self.config.max_megapixels)
             return Part.of(images, dataset, side, device, resident_bytes=limit)
 
         first, second = (part(name, i) for name, i in zip(names, loaded, strict=True))

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from filelock import FileLock
-
 from bench.errors import BenchError, MachineFailed, UsageError, cannot_write, in_words
 from bench.measure.handover import clear, hand_over
 from bench.plan.options import method_of, recipe_from
 from bench.store.atomic import whole_file
+from bench.store.locks import LockRefused, locked
 from bench.store.phase_records import LogLine
 from bench.store.records import (
     CostRecord,
@@ -74,7 +73,7 @@ def _execute(
     folder = context.results.trial(spec.id)
     locks = context.results.folder / "locks"
     locks.mkdir(exist_ok=True)
-    with FileLock(locks / f"{spec.id}.lock"):  # two runs may share a results folder
+    with locked(locks / f"{spec.id}.lock"):  # two runs may share a results folder
         found = context.results.finished(spec.id)
         record = found.record
         if found.is_unreadable:  # it was not so when the run began; it may be sound
@@ -88,6 +87,8 @@ def _execute(
         folder.path.mkdir(parents=True, exist_ok=True)
         try:
             return _run(context, spec, folder.path, notify, measurer)
+        except LockRefused:  # of a phase: the trial has not failed
+            raise
         except Exception as error:
             if isinstance(error, MachineFailed) or cannot_write(error, context.config.out):
                 raise

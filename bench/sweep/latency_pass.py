@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 
 import torch
-from filelock import FileLock
 from torch import nn
 
 from bench.choices import Effort
@@ -15,6 +14,7 @@ from bench.measure.sparse import with_sparse_linear
 from bench.plan.recorded_code import NotRunUnasked
 from bench.plan.registry import Registry
 from bench.store.json_values import RecordError, RecordMissing
+from bench.store.locks import locked
 from bench.store.records import CostRecord, LatencyRecord, LatencySetup, read_cost, seal_cost
 from bench.store.results import Results, TrialFolder, write_json
 from bench.sweep.machine import Machine
@@ -61,7 +61,7 @@ def _measure_all(
 ) -> int:
     known: dict[str, LatencyRecord] = {}
     done = unasked = 0
-    with FileLock(results.folder / ".measure.lock"):
+    with locked(results.folder / ".measure.lock"):
         for trial_id in ids:
             folder = results.trial(trial_id)
             if folder.status() != "finished" or _has_times(folder, machine, effort):

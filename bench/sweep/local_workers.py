@@ -17,6 +17,7 @@ from bench.data.processes import end_with_parent
 from bench.data.tasks import TASKS
 from bench.errors import MachineFailed, in_words
 from bench.plan.expand import Chain, Plan
+from bench.store.locks import LockRefused
 from bench.store.trial_identity import TrialSpec
 from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
@@ -119,7 +120,7 @@ def _run_chain(slot: _Slot, chain: list[Assignment], send: Send) -> None:
         slot.context.tell = send_event.note
         try:
             record = execute(slot.context, spec, send_event.epoch, replace, slot.measurer)
-        except MachineFailed:
+        except (MachineFailed, LockRefused):  # nor would the next trial get its disk, or its locks
             raise
         except Exception as error:
             send_event(Failed(in_words(error), time.perf_counter() - started))

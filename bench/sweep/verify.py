@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 
+from bench.choices import MOST_THREADS
 from bench.data.batches import MeasuringParts
 from bench.errors import BenchError, users_code
 from bench.measure import recount
@@ -16,7 +17,6 @@ from bench.store.records import ResultRecord, read_cost, read_environment, read_
 from bench.store.results import TrialFolder, file_digest
 from bench.store.source_hash import is_other_code
 from bench.store.trial_identity import TrialSpec
-from bench.sweep.config import MOST_THREADS
 from bench.sweep.context import SweepContext
 from bench.sweep.machine import Machine
 from bench.sweep.reload import Rebuilt, rebuilt

@@ -1,19 +1,22 @@
 """Weights that a network starts from: torchvision's published ones, or a safetensors file."""
 
-import hashlib
+import errno
+import os
 import pickle
 import sys
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bench.errors import UsageError
 from bench.graph.structure import Layout
+from bench.store.regular_file import check_regular
+from bench.store.results import file_digest
+from bench.store.tensor_files import NoTensorFile, TensorFile
+from bench.training.fitting_weights import as_own, fresh_names, named_as_own
 from bench.training.network import PublishedWeights
 
 _OF_A_FILE = "sha256:"
@@ -46,9 +49,11 @@ def identity_of(model: str, given: str, published: PublishedWeights | None = Non
     """
     path = Path(given)
     if path.suffix == ".safetensors":
-        if not path.is_file():
-            raise UsageError(f"--weights {given}: there is no such file")
-        return f"{_OF_A_FILE}{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+        try:
+            check_regular(path)
+            return f"{_OF_A_FILE}{file_digest(path)[:16]}"
+        except OSError as error:
+            raise UsageError(f"--weights {given}: {_why(error)}") from error
     if path.exists() or path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
         raise UsageError(
             f"--weights {given}: only safetensors files are read, because a pickle can run anything; "
@@ -78,10 +83,9 @@ def load(
     if file is not None:
         if identity_of(model, str(file)) != identity:
             raise UsageError(f"--weights {file}: the file changed since the run was planned")
-        try:
-            return load_file(file)
-        except SafetensorError as error:
-            raise UsageError(f"--weights {file} is not a safetensors file: {error}") from error
+        with _told(f"--weights {file}"):
+            opened = TensorFile(file)
+            return {name: opened.tensor(name) for name in opened.names}
     if published is None:
         raise UsageError(
             f"{model} has no published weights {identity} any more; give --weights FILE.safetensors"
@@ -97,18 +101,28 @@ def load(
         ) from error
 
 
-def check_file(file: Path, network: nn.Module, layout: Layout, model: str) -> None:
-    """Refuse a file that does not fit a network, from its header alone.
+def check_file(file: Path, network: nn.Module, layout: Layout, model: str) -> tuple[str, ...]:
+    """Refuse a file that does not fit a network, or holds what no weight can be.
+
+    Names and shapes come first; then tensors are read one by one, so that memory holds but one.
+
+    Returns:
+        Names of what the file has for other classes, and which stays as initialised.
 
     Raises:
-        UsageError: names the first tensor that is missing, too many or of another shape.
+        UsageError: names the first tensor that is missing, too many, of another shape or type, or
+            not finite.
     """
-    try:
-        with safe_open(file, framework="pt") as opened:
-            shapes = {k: tuple(opened.get_slice(k).get_shape()) for k in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"--weights {file} is not a safetensors file: {error}") from error
-    _fresh(shapes, network, layout, f"--weights {file} does not fit {model}")
+    what = f"--weights {file} does not fit {model}"
+    own = network.state_dict()
+    with _told(f"--weights {file}"):
+        opened = TensorFile(file)
+        names = named_as_own(opened.names, own)
+        shapes = {names[name]: opened.shape(name) for name in opened.names}
+        fresh = fresh_names(shapes, own, layout, what)
+        for name in opened.names:
+            as_own(opened.tensor(name), own[names[name]].dtype, name, f"--weights {file}")
+    return fresh
 
 
 def fitted(
@@ -117,31 +131,34 @@ def fitted(
     """Make a whole state of a network out of weights; a classifier of another size stays fresh.
 
     Raises:
-        UsageError: something else than the classifier differs.
+        UsageError: something else than the classifier differs, or a weight is no finite number.
     """
-    fresh = _fresh({k: tuple(v.shape) for k, v in weights.items()}, network, layout, what)
-    state = {k: v.clone() for k, v in network.state_dict().items()}
-    state |= {k: v for k, v in weights.items() if k not in fresh}
+    own = network.state_dict()
+    names = named_as_own(weights, own)
+    fresh = fresh_names({names[k]: tuple(v.shape) for k, v in weights.items()}, own, layout, what)
+    state = {k: v.clone() for k, v in own.items()}
+    for name, tensor in weights.items():
+        if names[name] not in fresh:
+            state[names[name]] = as_own(tensor, own[names[name]].dtype, name, what)
     return FittedWeights(state, fresh)
 
 
-def _fresh(
-    shapes: Mapping[str, tuple[int, ...]], network: nn.Module, layout: Layout, what: str
-) -> tuple[str, ...]:
-    own = {k: tuple(v.shape) for k, v in network.state_dict().items()}
-    counters = {k for k in own if k.endswith("num_batches_tracked")}
-    for name in own:
-        if name not in shapes and name not in counters:
-            raise UsageError(f"{what}: the tensor {name!r} is missing")
-    for name in shapes:
-        if name not in own:
-            raise UsageError(f"{what}: the network has no tensor {name!r}")
-    other = tuple(name for name in own if name in shapes and shapes[name] != own[name])
-    last = layout.layers[-1].name
-    classifier = tuple(n for n in (f"{last}.weight", f"{last}.bias") if n in own)
-    for name in other:
-        if name not in classifier:
-            raise UsageError(
-                f"{what}: {name!r} has the shape {shapes[name]}, the network's is {own[name]}"
-            )
-    return classifier if other else ()
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Say of a file that cannot be read why.
+
+    Raises:
+        UsageError: it is no safetensors file, or cannot be read.
+    """
+    try:
+        yield
+    except NoTensorFile as error:
+        raise UsageError(f"{what} is not a safetensors file: it is {error}") from error
+    except OSError as error:
+        raise UsageError(f"{what}: {_why(error)}") from error
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and error.strerror == os.strerror(errno.ENOENT):
+        return "there is no such file"
+    return f"it cannot be read ({error.strerror})"

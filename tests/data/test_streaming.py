@@ -28,7 +28,8 @@ from torchvision.transforms.functional import pil_to_tensor
 from bench.data.augment import Augment
 from bench.data.batches import Part
 from bench.data.dataset import check_images
-from bench.data.images import ImageFiles, decode
+from bench.data.decoding import decode
+from bench.data.images import ImageFiles
 from bench.data.splits import shrink_for_smoke, with_validation
 from bench.data.streaming import Resident, Streamed, check_decodable
 from bench.errors import DataDamaged, DataMissing, TrialFailed

@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import os
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
 from bench.sweep.trial_inputs import _weights
 from bench.training.contract import Reference, Trial
+from bench.training.fitting_weights import named_as_own
 from bench.training.network import PublishedWeights, about
 from bench.training.pretrained import FittedWeights, check_file, fitted, identity_of, load
 from bench.training.trial import RunningTrial
@@ -112,6 +115,158 @@ def test_of_several_missing_tensors_the_first_is_named(tmp_path: Path) -> None:
     path = saved(tmp_path, {"nothing": torch.zeros(1)})
     with pytest.raises(UsageError, match="'conv1.weight' is missing"):
         check(path)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "model.", "state_dict.", "state_dict.module.", "_orig_mod."]
+)
+def test_a_prefix_of_all_names_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    state = other_weights()
+    path = saved(tmp_path, {prefix + k: v for k, v in state.items()})
+    check(path)
+    model = small_conv()
+    found = fitted(load("small", identity_of("small", str(path)), path), model,
+                   layout_of(model, EXAMPLE), "it")  # fmt: skip
+    assert found.fresh == ()
+    assert all(torch.equal(found.tensors[k], v) for k, v in state.items())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.update(epoch=torch.zeros(1)),  # not all names have it
+        lambda s: s.update({"module.more": torch.zeros(1)}),  # and the rest would not fit
+        lambda s: s.pop("module.conv1.weight"),
+    ],
+    ids=["another name", "one too many", "one too few"],
+)
+def test_a_prefix_that_may_not_be_taken_off_is_explained(
+    tmp_path: Path, change: Callable[[State], Any]
+) -> None:
+    state = {f"module.{k}": v for k, v in other_weights().items()}
+    change(state)
+    with pytest.raises(UsageError, match="DataParallel begin with 'module'") as caught:
+        check(saved(tmp_path, state))
+    sentence(caught)
+
+
+def test_a_network_whose_own_names_begin_so_keeps_them() -> None:
+    assert named_as_own(["model.a", "model.b"], ["model.a", "model.b"]) == {
+        "model.a": "model.a", "model.b": "model.b",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_another_width_become_the_networks_own(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    state = {k: v.to(dtype) for k, v in other_weights().items()}
+    path = saved(tmp_path, state)
+    check(path)
+    model = small_conv()
+    found = fitted(load("small", identity_of("small", str(path)), path), model,
+                   layout_of(model, EXAMPLE), "it").tensors  # fmt: skip
+    for name, own in model.state_dict().items():
+        assert found[name].dtype == own.dtype
+        assert torch.equal(found[name], state[name].to(own.dtype))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.full((6, 1, 3, 3), float("nan")), "holds NaN"),
+        (torch.full((6, 1, 3, 3), float("inf")), "holds an infinite number"),
+        (torch.full((6, 1, 3, 3), 1e300, dtype=torch.float64), "holds a number beyond float32"),
+        (torch.ones(6, 1, 3, 3, dtype=torch.int8), "is of int8"),
+        (torch.ones(6, 1, 3, 3, dtype=torch.int64), "is of int64"),
+        (torch.ones(6, 1, 3, 3, dtype=torch.bool), "is of bool"),
+        (torch.ones(6, 1, 3, 3).to(torch.float8_e4m3fn), "is of float8_e4m3fn"),
+        (torch.ones(6, 1, 3, 3, dtype=torch.complex64), "is of complex64"),
+    ],
+    ids=["nan", "inf", "beyond", "int8", "int64", "bool", "float8", "complex"],
+)  # fmt: skip
+def test_values_that_are_no_weights_are_refused(tmp_path: Path, value: Tensor, words: str) -> None:
+    state = other_weights() | {"conv1.weight": value}
+    path = saved(tmp_path, state)
+    with pytest.raises(UsageError) as caught:
+        check(path)
+    assert f"'conv1.weight' {words}" in sentence(caught)
+    model = small_conv()
+    with pytest.raises(UsageError, match=words):
+        fitted(state, model, layout_of(model, EXAMPLE), "it")
+
+
+def test_a_count_of_batches_may_have_another_type_and_not_another_value() -> None:
+    model = small_conv()
+    layout = layout_of(model, EXAMPLE)
+    state = other_weights()
+    whole = state | {"bn1.num_batches_tracked": torch.tensor(3.0)}
+    assert fitted(whole, model, layout, "it").tensors["bn1.num_batches_tracked"].item() == 3
+    half = state | {"bn1.num_batches_tracked": torch.tensor(0.5)}
+    with pytest.raises(UsageError, match="num_batches_tracked"):
+        fitted(half, model, layout, "it")
+
+
+def test_a_classifier_for_other_classes_is_named_and_one_of_another_width_refused(
+    tmp_path: Path,
+) -> None:
+    path = saved(tmp_path, other_weights(classes=7))
+    model = small_conv()
+    fresh = check_file(path, model, layout_of(model, EXAMPLE), "small")
+    assert fresh == ("fc1.weight", "fc1.bias")
+    state = other_weights() | {"fc1.weight": torch.zeros(4, 33)}
+    with pytest.raises(UsageError, match=r"'fc1.weight' has the shape \(4, 33\)"):
+        check(saved(tmp_path, state))
+
+
+def test_a_plan_says_that_the_classifier_is_not_the_files(tmp_path: Path) -> None:
+    path = file_for_small_net(tmp_path, classes=7)
+    (note,) = plan(weights=str(path)).notes
+    assert "for other classes" in note
+    assert str(path) in note
+
+
+def test_names_are_shown_without_what_a_terminal_acts_on(tmp_path: Path) -> None:
+    for name in ("\x1b[31mred\x1b[0m\n<b>", "x" * 5000, "\u202egnp.exe"):
+        with pytest.raises(UsageError, match="no tensor") as caught:
+            check(saved(tmp_path, other_weights() | {name: torch.zeros(1)}))
+        assert sentence(caught).isprintable()
+        assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", "git lfs pull"),
+        (pickle.dumps({"a": 1}), "a pickle"),
+        (b"PK\x03\x04" + bytes(100), "torch.save"),
+        (b"<!DOCTYPE html><html>404</html>", "page of the web"),
+        (b"\x10\0\0", "cut short: it has 3 bytes"),
+        (struct.pack("<Q", 2**63) + b"{}", "cut short"),
+        (struct.pack("<Q", 17 << 20) + b"{" + b" " * ((17 << 20) - 2) + b"}", "are read at most"),
+        (struct.pack("<Q", 84) + b'{"a\\u001b":{"dtype":"F\\u001b32","shape":[1000000000000],'
+         b'"data_offsets":[0,400]}}    ', "damaged"),
+    ],
+    ids=["LFS", "pickle", "archive", "web", "three bytes", "huge header", "long header", "dtype"],
+)  # fmt: skip
+def test_other_files_are_told_for_what_they_are(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=words) as caught:
+        check(path)
+    assert sentence(caught).isprintable()
+
+
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "zero.safetensors").symlink_to("/dev/zero")
+    (tmp_path / "loose.safetensors").symlink_to("nowhere")
+    for name, words in (("pipe", "named pipe"), ("zero", "device"), ("loose", "link")):
+        path = tmp_path / f"{name}.safetensors"
+        with pytest.raises(UsageError, match=words):
+            identity_of("small", str(path))
+        with pytest.raises(UsageError, match=words):
+            check(path)
 
 
 def test_old_files_without_batch_counters_are_fine(tmp_path: Path) -> None:

@@ -201,6 +201,15 @@ class Task:
                 return f"{column} of the task {self.name!r} is {value!r}, but must be {kind}"
         return ""
 
+    def wrong_columns(self, values: Mapping[str, object]) -> str:
+        """Say which column of a record is not what the task declares; nothing where all are, or missing."""
+        for metric in self.metrics:
+            for column in (metric.column, f"validation_{metric.column}"):
+                kind = metric.wrong(values[column]) if column in values else ""
+                if kind:
+                    return f"its {column} is {values[column]!r:.60}, but must be {kind}"
+        return ""
+
     def wrong_targets(self, y: "Tensor", classes: int) -> str:
         """Say why these are no targets of this task; nothing where they are, or are not looked at."""
         if self.targets == "input":

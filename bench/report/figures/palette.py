@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
-
+from bench.store.locks import LockRefused, locked
 from bench.store.results import write_json
 
 Line = Literal["solid", "dashed", "dotted", "dashdot"]
@@ -139,7 +138,7 @@ def _remember(folder: Path, pairs: Mapping[str, Pair], shipped: set[Pair]) -> No
     if not pairs:
         return
     # In a colleague's folder nothing can be kept; the hash gives the same pair again.
-    with suppress(OSError, NotImplementedError), FileLock(folder / ".palette.lock"):
+    with suppress(OSError, LockRefused), locked(folder / ".palette.lock"):
         before = _remembered(folder)
         now = before | {n: p for n, p in pairs.items() if before.get(n) in (None, *shipped)}
         if now != before:
