@@ -60,11 +60,15 @@ def kill(process: subprocess.Popen[str]) -> bool:
 
 
 def kill_measurer(process: subprocess.Popen[str]) -> bool:
-    """Kill the process that measures for a run; False if it is not there yet."""
-    found = forked(process.pid)
-    for each in found:
-        os.kill(each, signal.SIGKILL)
-    return bool(found)
+    """Kill the process that measures for a run, as soon as it is there; False if the run ends before."""
+    while process.poll() is None:
+        found = forked(process.pid)
+        for each in found:
+            os.kill(each, signal.SIGKILL)
+        if found:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def digests(out: Path) -> dict[str, str]:
