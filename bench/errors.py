@@ -82,15 +82,18 @@ class CannotWrite(MachineFailed, OSError):
 
     def __str__(self) -> str:
         if self.errno in FULL:
-            cure = "free some space and run the same command again: what is finished stays"
-        else:
-            cure = (
-                "make it writable and run the same command again, or let --out name another folder"
+            return (
+                f"{self.path} cannot be written ({self.strerror}); free some space and run the same "
+                "command again: what is finished stays"
             )
-        return f"{self.path} cannot be written ({self.strerror}); {cure}"
+        return (
+            f"{self.path} cannot be read or written ({self.strerror}); make it so, or take another "
+            "folder, and run the same command again"
+        )
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+_OF_DISKS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)
 _IN_TEXT = re.compile(r"\(os error (\d+)\)|(No space left on device)|(Disk quota exceeded)")
 
 
@@ -119,7 +122,7 @@ def cannot_write(error: BaseException, place: Path) -> CannotWrite | None:
         if number in FULL:
             return CannotWrite(path or place, number)
         if (
-            number is not None
+            number in _OF_DISKS
             and path is not None
             and path.absolute().is_relative_to(place.absolute())
         ):
@@ -142,7 +145,7 @@ def need_utf8(path: Path) -> None:
         raise UsageError(f"The name {shown} is not UTF-8; rename it, or take another") from None
 
 
-_OF_FILES = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ELOOP,
+_OF_FILES = (*_OF_DISKS, errno.ELOOP,
              errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)  # fmt: skip
 
 

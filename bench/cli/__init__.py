@@ -1,7 +1,7 @@
 """The command line: one file per command, and the flags they share.
 
 `main.py` declares the commands and imports nothing heavy; what a command does stands in the file of its
-name.
+name. `streams.py` prepares standard output and error.
 
 May import: choices, data, errors, graph, measure, plan, report, store, sweep, training.
 Open first: main.py
