@@ -60,6 +60,12 @@ def test_a_link_that_leads_nowhere_is_told_from_a_file_that_is_not_there(tmp_pat
         read_json(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b\0"])
+def test_a_name_that_no_file_can_have_is_an_error_like_others(tmp_path: Path, name: str) -> None:
+    with pytest.raises(NoRegularFile, match="such a name"):
+        check_regular(tmp_path / name)
+
+
 def test_a_file_may_be_too_large_for_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(11))
     assert read_regular(tmp_path / "a", 11) == bytes(11)
