@@ -7,6 +7,7 @@ are optional; fields of newer ones are kept as they are.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self, TypeAlias, TypeVar
@@ -582,5 +583,9 @@ def read_error(path: Path) -> ErrorRecord:
 
 
 def read_plan(path: Path) -> PlanRecord:
-    """Read a plan.json, or raise a RecordError."""
-    return PlanRecord.checked(read_json(path), path)
+    """Read a plan.json, or raise a RecordError: what is no id would be a path to anywhere."""
+    plan = PlanRecord.checked(read_json(path), path)
+    for trial_id in plan.trials:
+        if re.fullmatch("[0-9a-f]{12}", trial_id) is None:
+            raise RecordError(f"trials has {in_words(trial_id)} where an id should be", path)
+    return plan

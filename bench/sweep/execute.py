@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.errors import BenchError, in_words
+from bench.errors import BenchError, TrialFailed, in_words
 from bench.measure.handover import clear, hand_over
 from bench.plan.options import method_of, recipe_from
 from bench.store.atomic import whole_file
@@ -52,6 +52,8 @@ def execute(
         Exception: whatever stopped the trial, after `error.json` was written.
     """
     folder = context.results.trial(spec.id)
+    if folder.path.exists() and not folder.path.is_dir():
+        raise TrialFailed(f"{folder.path} is no folder, and the trial's should be; move it away")
     locks = context.results.folder / "locks"
     locks.mkdir(exist_ok=True)
     with locked(locks / f"{spec.id}.lock"):  # two runs may share a results folder

@@ -1,5 +1,6 @@
 """Pipes, devices and folders in a file's place are named; nothing waits for them."""
 
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 from bench.errors import UsageError
 from bench.plan.request import parse_setting, requests
 from bench.store.json_values import RecordError, RecordMissing, read_json
+from bench.store.records import read_plan
 from bench.store.regular_file import NoRegularFile, check_regular, read_regular
 from bench.store.trial_identity import TrialSpec
 
@@ -109,3 +111,16 @@ def test_a_specification_of_another_schema_is_not_read_as_one_of_this() -> None:
     assert TrialSpec.from_json(spec).as_json() == spec
     with pytest.raises(RecordError, match="schema is 2, this version reads 1"):
         TrialSpec.from_json(spec | {"schema": 2})
+
+
+@pytest.mark.parametrize("wrong", ["../../../../etc", "/etc", "", "ABCDEF012345", "0123456789abc"])
+def test_a_plan_names_trials_by_ids_and_not_by_paths(tmp_path: Path, wrong: str) -> None:
+    spec = TrialSpec("dense", 1, "lenet-5", "digits", 0)
+    trials = {spec.id: {"spec": spec.as_json()}, wrong: {"spec": spec.as_json()}}
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({"schema": 1, "trials": trials}))
+    with pytest.raises(RecordError, match="where an id should be"):
+        read_plan(file)
+    del trials[wrong]
+    file.write_text(json.dumps({"schema": 1, "trials": trials}))
+    assert list(read_plan(file).trials) == [spec.id]
