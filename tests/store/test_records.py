@@ -151,7 +151,7 @@ OTHERS = {
     ),
     "plan.json": (
         objects(schema=st.just(SCHEMA), trials=st.dictionaries(
-            names, objects(spec=spec_objects, may_depends_on=st.lists(texts, max_size=2)),
+            st.from_regex("[0-9a-f]{12}", fullmatch=True), objects(spec=spec_objects, may_depends_on=st.lists(texts, max_size=2)),
             max_size=2)),
         read_plan,
     ),
