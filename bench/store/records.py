@@ -7,6 +7,7 @@ are optional; fields of newer ones are kept as they are.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self, TypeAlias, TypeVar
@@ -594,7 +595,11 @@ def read_error(path: Path) -> ErrorRecord:
 
 
 def read_plan(path: Path) -> PlanRecord:
-    """Read a plan.json, or raise a RecordError."""
+    """Read a plan.json, or raise a RecordError: what is no id would be a path to anywhere."""
     raw = read_json(path)
     _refuse_newer(raw, path)
-    return PlanRecord.checked(raw, path)
+    plan = PlanRecord.checked(raw, path)
+    for trial_id in plan.trials:
+        if re.fullmatch("[0-9a-f]{12}", trial_id) is None:
+            raise RecordError(f"trials has {in_words(trial_id)} where an id should be", path)
+    return plan

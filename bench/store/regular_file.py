@@ -34,6 +34,8 @@ def check_regular(path: Path) -> int:
             why = "it is a link to a file that is not there"
             raise FileNotFoundError(errno.ENOENT, why, str(path)) from None
         raise
+    except ValueError as error:  # of a zero byte, or of what no encoding has
+        raise NoRegularFile(errno.EINVAL, "no file can have such a name", str(path)) from error
     for is_one, name in _NAMES:
         if is_one(found.st_mode):
             raise NoRegularFile(errno.EINVAL, name, str(path))

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.errors import BenchError, MachineFailed, UsageError, cannot_write, in_words
+from bench.errors import (
+    BenchError,
+    MachineFailed,
+    TrialFailed,
+    UsageError,
+    cannot_write,
+    in_words,
+)
 from bench.measure.handover import clear, hand_over
 from bench.plan.options import method_of, recipe_from
 from bench.store.atomic import whole_file
@@ -54,7 +61,7 @@ def execute(
     """
     try:
         return _execute(context, spec, notify, replace, measurer or InThisProcess(context))
-    except MachineFailed:
+    except (MachineFailed, LockRefused):
         raise
     except Exception as error:
         of_disk = cannot_write(error, context.config.out)
@@ -71,6 +78,8 @@ def _execute(
     measurer: Measurer,
 ) -> ResultRecord:
     folder = context.results.trial(spec.id)
+    if folder.path.exists() and not folder.path.is_dir():
+        raise TrialFailed(f"{folder.path} is no folder, and the trial's should be; move it away")
     locks = context.results.folder / "locks"
     locks.mkdir(exist_ok=True)
     with locked(locks / f"{spec.id}.lock"):  # two runs may share a results folder

@@ -132,6 +132,7 @@ def test_a_result_that_is_read_and_written_again_is_the_same(tmp_path: Path, con
     assert seal(ResultContent.model_validate(content)).as_json() == raw
 
 
+ids = st.from_regex("[0-9a-f]{12}", fullmatch=True)
 OTHERS = {
     "cost.json": (
         objects(
@@ -151,7 +152,7 @@ OTHERS = {
     ),
     "plan.json": (
         objects(schema=st.just(SCHEMA), trials=st.dictionaries(
-            names, objects(spec=spec_objects, may_depends_on=st.lists(texts, max_size=2)),
+            ids, objects(spec=spec_objects, may_depends_on=st.lists(texts, max_size=2)),
             max_size=2)),
         read_plan,
     ),

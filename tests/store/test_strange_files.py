@@ -1,5 +1,6 @@
 """Pipes, devices and folders in a file's place are named; nothing waits for them."""
 
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 from bench.errors import UsageError
 from bench.plan.request import parse_setting, requests
 from bench.store.json_values import RecordError, RecordMissing, read_json
+from bench.store.records import read_plan
 from bench.store.regular_file import NoRegularFile, check_regular, read_regular
 from bench.store.trial_identity import TrialSpec
 
@@ -60,6 +62,12 @@ def test_a_link_that_leads_nowhere_is_told_from_a_file_that_is_not_there(tmp_pat
         read_json(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b\0"])
+def test_a_name_that_no_file_can_have_is_an_error_like_others(tmp_path: Path, name: str) -> None:
+    with pytest.raises(NoRegularFile, match="such a name"):
+        check_regular(tmp_path / name)
+
+
 def test_a_file_may_be_too_large_for_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(11))
     assert read_regular(tmp_path / "a", 11) == bytes(11)
@@ -103,3 +111,16 @@ def test_a_specification_of_another_schema_is_not_read_as_one_of_this() -> None:
     assert TrialSpec.from_json(spec).as_json() == spec
     with pytest.raises(RecordError, match="schema is 2, this version reads 1"):
         TrialSpec.from_json(spec | {"schema": 2})
+
+
+@pytest.mark.parametrize("wrong", ["../../../../etc", "/etc", "", "ABCDEF012345", "0123456789abc"])
+def test_a_plan_names_trials_by_ids_and_not_by_paths(tmp_path: Path, wrong: str) -> None:
+    spec = TrialSpec("dense", 1, "lenet-5", "digits", 0)
+    trials = {spec.id: {"spec": spec.as_json()}, wrong: {"spec": spec.as_json()}}
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps({"schema": 1, "trials": trials}))
+    with pytest.raises(RecordError, match="where an id should be"):
+        read_plan(file)
+    del trials[wrong]
+    file.write_text(json.dumps({"schema": 1, "trials": trials}))
+    assert list(read_plan(file).trials) == [spec.id]
