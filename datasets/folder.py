@@ -77,14 +77,14 @@ class ImageFolder(Photos):
                 )
             if part in found:
                 raise UsageError(
-                    f"{self.name} has both {printable(found[part])} and {printable(folder)} for the part {part}; "
-                    "remove or rename one of them"
+                    f"{self.name} has both {printable(found[part])} and {printable(folder)} for the part "
+                    f"{part}; remove or rename one of them"
                 )
             found[part] = folder
         if called and "train" not in found:
             raise UsageError(
-                f"{self.name}: {printable(called[0])} is called as a part is, but there is no "
-                "folder train beside it; add one, or call it otherwise if it is a class"
+                f"{self.name}: {printable(called[0])} is called as a part is, but there is "
+                "no folder train beside it; add one, or call it otherwise if it is a class"
             )
         return {part: found[part] for part in _PARTS if part in found} or _WHOLE
 
