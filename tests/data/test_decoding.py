@@ -104,6 +104,18 @@ def test_what_would_be_resized_to_gigabytes_is_refused(
         decode(tmp_path / "thin.png", 256)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_a_long_thin_image_the_middle_alone_is_resized(tmp_path: Path, turned: bool) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(3, 900, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels.swapaxes(0, 1) if turned else pixels)
+    image.save(tmp_path / "thin.png")
+    whole = image.resize((256, 76_800) if turned else (76_800, 256), Image.Resampling.BILINEAR)
+    left, top = (whole.width - 256) // 2, (whole.height - 256) // 2
+    expected = np.asarray(whole.crop((left, top, left + 256, top + 256))).transpose(2, 0, 1)
+    found = decode(tmp_path / "thin.png", 256)
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+
+
 def test_a_pipe_a_device_and_a_folder_are_no_images(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
