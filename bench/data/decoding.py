@@ -74,7 +74,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _too_large(image: Image.Image, side: int, megapixels: float) -> str | None:
     """Return why an image is refused for its size."""
     width, height = image.size
-    if width * height > megapixels * 1e6:
+    if not width * height <= megapixels * 1e6:  # a limit that is no number allows nothing
         return (
             f"has {width} x {height} pixels, {math.ceil(width * height / 1e6):,} megapixels where at "
             f"most {megapixels:g} are decoded; save it smaller, or raise --max-megapixels"
