@@ -88,47 +88,45 @@ class _Machine:
             self.stack.append(tuple(self._last(_TUPLES[name])))
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
+        elif name in _STEPS:
+            _STEPS[name](self)
+        elif name == "GLOBAL":
+            self._name(*argument.split(" ", 1))
         elif name not in _NOTHING:
-            step = getattr(self, f"_{name.lower()}", None)
-            if step is None:
-                raise NotATable(f"its opcode {name} belongs to no image table")
-            step(argument)
+            raise NotATable(f"its opcode {name} belongs to no image table")
 
-    def _memoize(self, _: Any) -> None:
+    def _memoize(self) -> None:
         self.memory[len(self.memory)] = self.stack[-1]
 
-    def _mark(self, _: Any) -> None:
+    def _mark(self) -> None:
         self.stack.append(_MARK)
 
-    def _tuple(self, _: Any) -> None:
+    def _tuple(self) -> None:
         self.stack.append(tuple(self._since_mark()))
 
-    def _list(self, _: Any) -> None:
+    def _list(self) -> None:
         self.stack.append(self._since_mark())
 
-    def _dict(self, _: Any) -> None:
+    def _dict(self) -> None:
         self._fill({}, self._since_mark())
 
-    def _append(self, _: Any) -> None:
+    def _append(self) -> None:
         (item,) = self._last(1)
         self._list_on_top().append(item)
 
-    def _appends(self, _: Any) -> None:
+    def _appends(self) -> None:
         items = self._since_mark()
         self._list_on_top().extend(items)
 
-    def _setitem(self, _: Any) -> None:
+    def _setitem(self) -> None:
         items = self._last(2)
         self._fill(self.stack.pop(), items)
 
-    def _setitems(self, _: Any) -> None:
+    def _setitems(self) -> None:
         items = self._since_mark()
         self._fill(self.stack.pop(), items)
 
-    def _global(self, argument: str) -> None:
-        self._name(*argument.split(" ", 1))
-
-    def _stack_global(self, _: Any) -> None:
+    def _stack_global(self) -> None:
         self._name(*self._last(2))
 
     def _name(self, module: Any, name: Any) -> None:
@@ -136,7 +134,7 @@ class _Machine:
             raise NotATable(f"it asks for {module}.{name}, which no image table needs")
         self.stack.append(Named(module, name))
 
-    def _reduce(self, _: Any) -> None:
+    def _reduce(self) -> None:
         """Keep what a stand-in would be called with; `_codecs.encode` writes bytes into old pickles."""
         function, arguments = self._last(2)
         if not isinstance(function, Named) or not isinstance(arguments, tuple):
@@ -148,7 +146,7 @@ class _Machine:
         else:
             raise NotATable("it encodes what is no text")
 
-    def _build(self, _: Any) -> None:
+    def _build(self) -> None:
         (state,) = self._last(1)
         if not isinstance(self.stack[-1], Named):
             raise NotATable("it gives a state to what no image table has")
@@ -179,6 +177,14 @@ class _Machine:
             raise NotATable("it has a table whose keys are no names")
         table.update(zip(keys, items[1::2], strict=True))
         self.stack.append(table)
+
+
+_STEPS: dict[str, Callable[[_Machine], None]] = {
+    "MARK": _Machine._mark, "TUPLE": _Machine._tuple, "LIST": _Machine._list, "DICT": _Machine._dict,
+    "APPEND": _Machine._append, "APPENDS": _Machine._appends, "SETITEM": _Machine._setitem,
+    "SETITEMS": _Machine._setitems, "MEMOIZE": _Machine._memoize, "REDUCE": _Machine._reduce,
+    "STACK_GLOBAL": _Machine._stack_global, "BUILD": _Machine._build,
+}  # fmt: skip
 
 
 def _value(name: str, argument: Any) -> Any:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.api import DataDamaged, DataMissing, ImageFiles, Split, from_each_class
+from bench.api import DataDamaged, DataMissing, ImageFiles, Split, from_each_class, size_of_file
 from bench.datasets._folders import Photos
 
+MOST_BYTES = 2**24  # of a list of images; the official ones have some thousands
 PARTS = {"train": "trnid", "val": "valid", "test": "tstid"}
 
 
@@ -62,6 +63,8 @@ class Flowers(Photos):
             files = ImageFiles(folder, paths, y, self.shape)
             missing = files.first_missing()
             if missing is not None:
+                if missing.exists():
+                    size_of_file(missing, "delete it and run bench data fetch flowers")
                 raise DataMissing(
                     f"{self.name} is not complete in {folder}: {missing.name} is missing; "
                     "bench data fetch flowers downloads all of it"
@@ -83,11 +86,13 @@ def _numbers(path: Path, key: str) -> torch.Tensor:
     """Return a vector of whole numbers from a MATLAB file."""
     from scipy.io import loadmat  # takes a moment to import
 
-    if not path.is_file():
+    if not path.exists():
         raise DataMissing(
             f"flowers is not in {path.parent}: {path.name} is missing; bench data fetch flowers "
             "downloads it, --data-dir names another folder"
         )
+    if size_of_file(path, "run bench data fetch flowers") > MOST_BYTES:
+        raise DataDamaged(f"{path} is too large to be a list; run bench data fetch flowers")
     try:
         values = np.asarray(loadmat(path)[key]).astype(np.int64).reshape(-1)
     except Exception as error:  # a damaged file may fail in any way
@@ -107,7 +112,7 @@ def _available(folder: Path) -> Any:
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))["indices_into_official_split"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataDamaged(
             f"{path} has no indices_into_official_split; delete it if all images are there"
         ) from error

@@ -83,8 +83,8 @@ class ImageFolder(Photos):
             found[part] = folder
         if called and "train" not in found:
             raise UsageError(
-                f"{self.name}: {printable(called[0])} is called as a part is, but there is no "
-                "folder train beside it; add one, or call it otherwise if it is a class"
+                f"{self.name}: {printable(called[0])} is called as a part is, but there is "
+                "no folder train beside it; add one, or call it otherwise if it is a class"
             )
         return {part: found[part] for part in _PARTS if part in found} or _WHOLE
 

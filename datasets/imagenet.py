@@ -47,7 +47,7 @@ class TinyImagenet(Photos):
     def _names(self, table: Path) -> list[str]:
         if not table.is_file():
             raise DataMissing(f"tiny-imagenet is not complete: {table} is missing; unpack it again")
-        names = sorted(set(table.read_text(encoding="utf-8").split()))
+        names = sorted(set(_text(table).split()))
         if not 2 <= len(names) <= self.classes:
             raise DataDamaged(
                 f"{table} names {len(names)} classes, expected {self.classes}; unpack "
@@ -61,7 +61,7 @@ class TinyImagenet(Photos):
             raise DataMissing(f"tiny-imagenet is not complete: {table} is missing; unpack it again")
         label_of = {name: label for label, name in enumerate(names)}
         paths, labels = [], []
-        for line in table.read_text(encoding="utf-8").splitlines():
+        for line in _text(table).splitlines():
             file, _, rest = line.partition("\t")
             name = rest.partition("\t")[0]
             if name not in label_of:
@@ -72,6 +72,15 @@ class TinyImagenet(Photos):
             paths.append(f"val/images/{file}")
             labels.append(label_of[name])
         return ImageFiles(folder, tuple(paths), torch.tensor(labels), self.shape)
+
+
+def _text(table: Path) -> str:
+    try:
+        return table.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataDamaged(
+            f"{table} is no text in UTF-8; unpack tiny-imagenet-200.zip again"
+        ) from error
 
 
 class Imagenette(Photos):

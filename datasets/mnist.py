@@ -142,7 +142,14 @@ class Mnist(Dataset):
         counts = struct.unpack(f">{dimensions}I", start[4:]) if len(start) == header else ()
         expected = header + math.prod(counts) if counts else header
         is_idx = start[:4] == bytes([0, 0, 8, dimensions])
-        if not is_idx or size != expected or expected == header:
+        if not is_idx:
+            what = (
+                "still packed by gzip" if start[:2] == b"\x1f\x8b" else "no IDX file of such bytes"
+            )
+            raise DataDamaged(
+                f"{path} is damaged: it is {what}; delete it and run bench data fetch {self.name}"
+            )
+        if size != expected or expected == header:
             raise DataDamaged(
                 f"{path} is damaged: {size} bytes where its header says {expected}; "
                 f"delete it and run bench data fetch {self.name}"

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from bench.api import DataDamaged, DataMissing, ImageFiles, Split
+from bench.api import DataDamaged, DataMissing, ImageFiles, Split, size_of_file
 from bench.datasets._folders import Photos
 
 PER_CLASS = 80
@@ -40,6 +40,8 @@ class Oxford17(Photos):
         files = ImageFiles(folder, paths, (ids - 1) // PER_CLASS, self.shape)
         missing = files.first_missing()
         if missing is not None:
+            if missing.exists():
+                size_of_file(missing, "unpack 17flowers.tgz there again")
             raise DataMissing(
                 f"{self.name} is not complete in {folder}: jpg/{missing.name} is missing; unpack "
                 "17flowers.tgz there again"
@@ -65,7 +67,9 @@ def _ids(path: Path, key: str, last: int) -> torch.Tensor:
     """Return the image numbers, from 1, of one part of one split."""
     from scipy.io import loadmat  # takes a moment to import
 
-    if not path.is_file():
+    if path.exists():
+        size_of_file(path, "download it again")
+    else:
         raise DataMissing(
             f"oxford-17 is not in {path.parent}: datasplits.mat is missing; bench data fetch "
             "oxford-17 says where to get it, --data-dir names another folder"

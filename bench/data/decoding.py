@@ -18,7 +18,8 @@ from bench.errors import BenchError, DataDamaged
 # Formats that Pillow decodes itself. EPS and the like would start other programs.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 MOST_MEGAPIXELS = 89.0
-_MOST_RESIZED_PIXELS = 2**28  # four bytes each: no photograph is that long and thin
+# Resized, with four bytes each. No photograph is that long and thin.
+_MOST_RESIZED_WHOLE, _MOST_RESIZED_PIXELS = 2**24, 2**28
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of one
 
 
@@ -73,7 +74,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _too_large(image: Image.Image, side: int, megapixels: float) -> str | None:
     """Return why an image is refused for its size."""
     width, height = image.size
-    if width * height > megapixels * 1e6:
+    if not width * height <= megapixels * 1e6:  # a limit that is no number allows nothing
         return (
             f"has {width} x {height} pixels, {math.ceil(width * height / 1e6):,} megapixels where at "
             f"most {megapixels:g} are decoded; save it smaller, or raise --max-megapixels"
@@ -121,9 +122,14 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
 def _centre_square(image: Image.Image, side: int) -> Image.Image:
     """Resize the shorter side, antialiased, and cut the centre out, rounding as torchvision does."""
     wanted = _resized(image.size, side)
+    left, top = round((wanted[0] - side) / 2), round((wanted[1] - side) / 2)
+    if wanted[0] * wanted[1] > _MOST_RESIZED_WHOLE:
+        # The same square but for rounding, without the hundreds of megabytes on its two sides.
+        across, down = image.width / wanted[0], image.height / wanted[1]
+        box = (left * across, top * down, (left + side) * across, (top + side) * down)
+        return image.resize((side, side), Image.Resampling.BILINEAR, box)
     if wanted != image.size:
         image = image.resize(wanted, Image.Resampling.BILINEAR)
-    left, top = round((wanted[0] - side) / 2), round((wanted[1] - side) / 2)
     return image.crop((left, top, left + side, top + side))
 
 

@@ -1,5 +1,6 @@
 """Data sets of one folder per class, on files that the tests write."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import torch
 from small_images import CPU, write_image
 
 from bench.data.batches import Part
+from bench.data.content import digest_of_split
 from bench.data.images import ImageFiles
 from bench.data.splits import Split
 from bench.datasets.folder import ImageFolder
 from bench.datasets.imagenet import Imagenet, Imagenette, TinyImagenet
 from bench.errors import BenchError, DataDamaged, DataMissing, UsageError
+from bench.store.file_digests import FileDigests
 
 
 def fill(
@@ -239,6 +242,126 @@ def test_folders_that_are_no_data_set_are_refused_in_one_sentence(
     message = str(refused.value)
     assert message.startswith(f"imagefolder:{tmp_path / 'mine'}")
     assert "\n" not in message and ". " not in message
+
+
+def other_names(folder: Path, *parts: str) -> None:
+    for part in parts:
+        fill(folder / part, NAMES, 20)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (("Train", "Test"), (36, 4, 40)),
+        (("training_set", "test_set"), (36, 4, 40)),
+        (("training", "testing"), (36, 4, 40)),
+        (("train", "validation"), (36, 4, 40)),
+        (("TRAIN", "Validation", "Tests"), (40, 40, 40)),
+        (("train2017", "val2017"), (36, 4, 40)),
+        (("trainingData", "dev-set", "test images"), (40, 40, 40)),
+    ],
+)
+def test_parts_are_known_by_the_names_that_people_give_them(
+    tmp_path: Path, parts: tuple[str, ...], expected: tuple[int, int, int]
+) -> None:
+    other_names(tmp_path, *parts)
+    dataset = ImageFolder(tmp_path)
+    assert dataset.names == NAMES
+    split = dataset.load(Path())
+    assert sizes(split) == expected and disjoint(split)
+    assert all(path.startswith(parts[-1]) for path in split.test.paths)
+    if len(parts) == 3:
+        assert all(path.startswith(parts[1]) for path in split.validation.paths)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        (("train", "training_set"), "both train and training_set"),
+        (("val", "test"), "no folder train"),
+        (("ant", "bee", "Test"), "Test is called as a part is"),
+        (("train", "eval"), "eval may be for validation or for the test"),
+        (("train", "others"), "others holds the class 'ant' too"),
+        (("a/train", "b/train"), "holds a folder train"),
+    ],
+)
+def test_parts_that_would_be_taken_for_classes_or_left_out_are_refused_by_name(
+    tmp_path: Path, parts: tuple[str, ...], words: str
+) -> None:
+    other_names(tmp_path, *parts)
+    with pytest.raises(UsageError, match=words):
+        ImageFolder(tmp_path)
+
+
+def test_hidden_folders_and_those_of_systems_are_neither_images_nor_classes(tmp_path: Path) -> None:
+    fill(tmp_path, NAMES, 20)
+    expected = ImageFolder(tmp_path).load(Path())
+    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+        fill(tmp_path, [name], 3)
+        fill(tmp_path / "ant", [name], 3)
+        fill(tmp_path / "bee" / "more", [name], 3)
+    dataset = ImageFolder(tmp_path)
+    assert dataset.names == NAMES
+    assert dataset.load(Path()).train.paths == expected.train.paths
+
+
+def test_links_to_folders_and_images_are_followed(tmp_path: Path) -> None:
+    fill(tmp_path / "elsewhere", ["ant", "bee", "more"], 10)
+    mine = tmp_path / "mine"
+    (mine / "bee").mkdir(parents=True)
+    (mine / "ant").symlink_to(tmp_path / "elsewhere" / "ant")
+    (mine / "bee" / "linked").symlink_to(tmp_path / "elsewhere" / "bee")
+    (mine / "bee" / "one.jpeg").symlink_to(tmp_path / "elsewhere" / "more" / "more_0.JPEG")
+    split = ImageFolder(mine).load(Path())
+    assert sum(sizes(split)) == 21
+    found = {*split.train.paths, *split.validation.paths, *split.test.paths}
+    assert {"ant/ant_0.JPEG", "bee/linked/bee_9.JPEG", "bee/one.jpeg"} <= found
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "words"),
+    [
+        ("ant/up", "..", "leads back to"),
+        ("ant/up", "../..", "leads back to"),
+        ("ant/deep/up", "../../ant", "once more"),
+        ("ant/round", "round", "cannot be followed"),
+        ("ant/other", "../bee", "once more"),
+        ("cow", "ant", "once more"),
+        ("ant/gone", "/not/mounted", "is a link to /not/mounted"),
+        ("cow", "/not/mounted", "is a link to /not/mounted"),
+        ("ant/x.png", "/not/mounted/x.png", "is a link to /not/mounted/x.png"),
+    ],
+)
+def test_links_that_lead_nowhere_back_or_to_the_same_images_are_refused(
+    tmp_path: Path, link: str, target: str, words: str
+) -> None:
+    mine = tmp_path / "mine"
+    fill(mine, NAMES, 10)
+    (mine / link).parent.mkdir(exist_ok=True)
+    (mine / link).symlink_to(target)
+    with pytest.raises((DataMissing, DataDamaged), match=words) as refused:
+        ImageFolder(mine)
+    assert str(mine / link).removesuffix("/up") in str(refused.value) or "once" in words
+
+
+def test_a_pipe_called_as_an_image_is_refused_where_classes_are_looked_for(tmp_path: Path) -> None:
+    fill(tmp_path, NAMES, 10)
+    os.mkfifo(tmp_path / "ant" / "pipe.png")
+    with pytest.raises(DataDamaged, match="pipe.png is a named pipe"):
+        ImageFolder(tmp_path)
+
+
+def test_names_that_are_not_utf_8_or_of_two_lines_are_names(tmp_path: Path) -> None:
+    latin = os.fsdecode(b"caf\xe9")
+    fill(tmp_path, ["ant", latin], 10)
+    (tmp_path / "ant" / "ant_0.JPEG").rename(tmp_path / "ant" / "a\nb.JPEG")
+    (tmp_path / "ant" / "ant_1.JPEG").rename(tmp_path / "ant" / f"{latin}.JPEG")
+    dataset = ImageFolder(tmp_path)
+    split = dataset.load(Path())
+    assert sum(sizes(split)) == 20
+    parts = [Part.of(part, dataset, 16, CPU, workers=0) for part in (split.train, split.test)]
+    assert len({part.digest for part in parts}) == 2
+    assert digest_of_split(split, 2, FileDigests())
 
 
 def test_too_few_images_for_a_tenth_are_refused(tmp_path: Path) -> None:
