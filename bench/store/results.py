@@ -1,5 +1,6 @@
 """The folder of one results set: records that appear whole, and are checked when they are read."""
 
+import errno
 import hashlib
 import json
 import os
@@ -61,8 +62,8 @@ class TrialFolder:
             if (self.path / "error.json").exists():
                 return "failed"
             return "started" if self.path.exists() else "waiting"
-        except OSError:
-            return "unreadable"
+        except OSError as error:  # of a name that is too long there can be nothing
+            return "waiting" if error.errno == errno.ENAMETOOLONG else "unreadable"
 
     def result(self) -> ResultRecord:
         """Return the finished record.

@@ -168,7 +168,7 @@ def test_an_unreadable_plan_is_named(bench, tmp_path: Path) -> None:
     (folder / "plan.json").write_text("{")
     shell = bench("run", "--methods", "dense", "--models", "fc-20-20", "--budget", "smoke")
     assert shell.code == 2
-    assert "plan.json is unreadable" in shell.err
+    assert "plan.json is damaged" in shell.err
 
 
 SPEC = {"method": "dense", "method_version": 1, "model": "m", "dataset": "d", "seed": 0}
@@ -201,7 +201,7 @@ def test_a_plan_with_a_wrong_field_is_said_in_a_sentence(bench, tmp_path: Path, 
     shell = bench("status", str(tmp_path))
     assert shell.code == 2
     assert said in shell.err
-    assert "plan.json is unreadable" in shell.err
+    assert "plan.json is damaged" in shell.err
     assert is_one_sentence(shell.err)
     assert len(shell.err.splitlines()) == 1
 

@@ -209,7 +209,7 @@ def test_a_resumed_run_that_forgets_its_weights_is_another_run(
         (["--datasets", "imagefolder:photos/train/ant"], "at least 2"),
         (["--weights", "none.safetensors"], "no such file"),
         (["--weights", "odd.safetensors"], "not a safetensors file"),
-        (["--weights", "folder.safetensors"], "no such file"),
+        (["--weights", "folder.safetensors"], "it is a folder"),
         (["--weights", "model.pt"], "only safetensors files are read"),
         (["--weights", "small.safetensors"], "is missing"),
         (["--weights", "DEFAULT"], "no published weights"),
