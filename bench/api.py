@@ -2,7 +2,7 @@
 
 from bench.data.dataset import Dataset, check_images
 from bench.data.images import ImageFiles, Images, Shape
-from bench.data.ordinary_files import is_folder, printable, size_of_file
+from bench.data.ordinary_files import is_folder, size_of_file
 from bench.data.splits import (
     PART_NAMES,
     PartName,
@@ -30,6 +30,7 @@ from bench.graph.layers import Layer, Site
 from bench.graph.structure import Layout
 from bench.pruning.gates import Gates
 from bench.pruning.masks import Masks, Scope, Scores
+from bench.regular_file import printable
 from bench.seeds import generator
 from bench.training.contract import Callback, Reference, State, Trial
 from bench.training.method import Control, Fixture, Level, Method, Rate, Retrain, Score, Start

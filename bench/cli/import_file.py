@@ -9,8 +9,8 @@ import click
 
 from bench.errors import BenchError, UnknownName, UsageError
 from bench.plan.registry import Registry
+from bench.regular_file import check_regular, read_regular
 from bench.store.atomic import whole_file
-from bench.store.regular_file import check_regular, read_regular
 
 if TYPE_CHECKING:
     from bench.measure.codec import Decoded, LayerBytes

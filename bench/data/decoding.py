@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data.ordinary_files import printable, size_of_file
+from bench.data.ordinary_files import size_of_file
 from bench.errors import BenchError, DataDamaged
+from bench.regular_file import printable
 
 # Formats that Pillow decodes itself. EPS and the like would start other programs.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")

@@ -4,6 +4,6 @@
 trials and what waits for what, `build_network.py` builds a network for a data set. `user_modules.py`
 imports a user's file, `recorded_code.py` the one that a record names.
 
-May import: choices, data, errors, graph, seeds, store, training.
+May import: choices, data, errors, graph, regular_file, seeds, store, training.
 Open first: expand.py
 """

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.choices import Budget, Controls, Coupling
 from bench.errors import UnknownName, UsageError
+from bench.regular_file import read_regular
 from bench.store.json_values import AnyJson, Json, JsonObject, in_words
-from bench.store.regular_file import read_regular
 
 DEFAULT_DATASET = "mnist-5k"
 MAX_SEED, MAX_SEEDS = 2**31 - 1, 100_000

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from pydantic import JsonValue, ValidationError
 
-from bench.store.regular_file import read_regular
+from bench.regular_file import read_regular
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -6,7 +6,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bench.store.regular_file import check_regular
+from bench.regular_file import check_regular, printable
 
 MOST_HEADER_BYTES = 16 << 20  # a hundred for each of 160,000 tensors
 _LENGTH_BYTES = 8  # of the header, at the beginning
@@ -94,5 +94,4 @@ def shown(name: str) -> str:
 
 def harmless(text: str) -> str:
     """Return the first line of another library's words, without characters that a terminal acts on."""
-    first = text.partition("\n")[0][:200]
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in first)
+    return printable(text.partition("\n")[0][:200])

@@ -4,6 +4,6 @@
 becomes a phase under a key. `loop.py` trains, `batchnorm.py` estimates statistics, `method.py` has the
 base classes of methods.
 
-May import: choices, data, errors, graph, pruning, seeds, store.
+May import: choices, data, errors, graph, pruning, regular_file, seeds, store.
 Open first: contract.py
 """

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.errors import UsageError
 from bench.graph.structure import Layout
-from bench.store.regular_file import check_regular
+from bench.regular_file import check_regular
 from bench.store.results import file_digest
 from bench.store.tensor_files import NoTensorFile, TensorFile
 from bench.training.fitting_weights import as_own, fresh_names, named_as_own

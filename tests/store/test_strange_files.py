@@ -10,9 +10,9 @@ import pytest
 
 from bench.errors import UsageError
 from bench.plan.request import parse_setting, requests
+from bench.regular_file import NoRegularFile, check_regular, read_regular
 from bench.store.json_values import RecordError, RecordMissing, read_json
 from bench.store.records import read_plan
-from bench.store.regular_file import NoRegularFile, check_regular, read_regular
 from bench.store.trial_identity import TrialSpec
 
 Make = Callable[[Path], None]
