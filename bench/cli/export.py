@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from bench.cli.show_trial import find_trial, finished_record
-from bench.errors import UnknownName, UsageError, need_utf8
+from bench.errors import UnknownName, UsageError
 from bench.plan.recorded_code import file_as_named
 from bench.plan.registry import Registry
 from bench.store.atomic import whole_file
@@ -16,6 +16,7 @@ from bench.store.results import Results, TrialFolder, newest
 from bench.store.source_copies import is_source_hash
 from bench.store.source_hash import is_other_code
 from bench.store.trial_identity import TrialSpec
+from bench.system_errors import need_utf8
 
 if TYPE_CHECKING:
     from bench.sweep.export_network import Exported, Form

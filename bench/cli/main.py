@@ -13,7 +13,8 @@ from bench.choices import MOST_THREADS
 from bench.cli.completion import CommaNames
 from bench.cli.flags import RESULTS, data_dir, json, max_megapixels, plugin, run_options
 from bench.cli.streams import prepare_streams
-from bench.errors import BenchError, file_trouble, in_words
+from bench.errors import BenchError, in_words
+from bench.system_errors import file_trouble
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

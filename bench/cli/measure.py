@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.errors import CannotWrite, UsageError
+from bench.errors import UsageError
 from bench.plan.registry import Registry
+from bench.system_errors import CannotWrite
 
 if TYPE_CHECKING:
     from bench.choices import Effort

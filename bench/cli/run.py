@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench.cli.streams import go_on_without_output
-from bench.errors import UnknownName, UsageError, cannot_write
+from bench.errors import UnknownName, UsageError
 from bench.plan.registry import Registry
+from bench.system_errors import cannot_write
 
 if TYPE_CHECKING:
     from bench.plan.data_identity import DataIdentities
@@ -246,6 +247,10 @@ def _end(results: "Results", plan: "Plan", outcome: "SweepOutcome", pending: "Pe
     for trial_id in outcome.failed:
         folder = results.trial(trial_id)
         error, place = folder.error(), folder.path / "error.json"
+        if not place.exists():
+            click.echo(f"not run: {plan.trials[trial_id].label}: its folder cannot be read or written, or "
+                       f"its record was left as it is ({folder.path})", err=True)  # fmt: skip
+            continue
         if error.unexpected:
             click.echo(error.traceback, err=True)
         click.echo(f"failed: {plan.trials[trial_id].label}: {error.error} ({place})", err=True)

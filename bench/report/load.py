@@ -54,7 +54,8 @@ class Loaded:
             other metrics and `kept_*` by name.
         curves: of all trials that have any.
         examples: of the trials that kept some, by id.
-        unfinished: number of planned trials that have neither finished nor failed.
+        unfinished: number of planned trials that have neither finished nor failed; those whose records
+            cannot be used are not among them.
         warnings: sentences about records that could not be used.
     """
 
@@ -77,6 +78,7 @@ class _Reader:
     examples: dict[str, ExampleFile] = field(default_factory=dict)
     specs: dict[str, TrialSpec] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)  # trials whose records cannot be used
     environments: Counter[tuple[tuple[str, str], ...]] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     several_versions: set[str] = field(default_factory=set)
@@ -117,7 +119,7 @@ class _Reader:
         found = results.finished(trial.id)
         record = found.record
         if found.problem:
-            self.warnings.append(found.problem)
+            self._leave_out(trial, found.problem)
         if record is None:
             if trial.status() == "failed":
                 self.failures[trial.id] = _failure(trial)
@@ -129,10 +131,10 @@ class _Reader:
                 )
             return
         if record.task_name not in TASKS:
-            self.warnings.append(f"trial {trial.id} has {unknown_task(record.task_name)}")
+            self._leave_out(trial, f"trial {trial.id} has {unknown_task(record.task_name)}")
             return
         if wrong := TASKS[record.task_name].wrong_columns(record.metrics.scalars()):
-            self.warnings.append(f"trial {trial.id} is not in the tables: {wrong}")
+            self._leave_out(trial, f"trial {trial.id} is not in the tables: {wrong}")
             return
         self.records[trial.id] = record
         self.datasets.note(record.spec, trial)
@@ -142,6 +144,10 @@ class _Reader:
         self.environments[facts] += 1
         self.devices[trial.id] = dict(facts).get("device", "")
         self.examples |= example_file(trial, record)
+
+    def _leave_out(self, trial: TrialFolder, why: str) -> None:
+        self.left_out.add(trial.id)
+        self.warnings.append(why)
 
     def _cost(self, trial: TrialFolder) -> None:
         cost, wrong = trial.cost()
@@ -168,7 +174,7 @@ def load(results: Sequence[Results], ids: Collection[str] | None = None) -> Load
     reader.note_versions()
     reader.note_unsealed()
     rows = [_row(reader, trial_id) for trial_id in sorted(reader.records)]
-    done = reader.records.keys() | reader.failures.keys()
+    done = reader.records.keys() | reader.failures.keys() | reader.left_out
     failures = [f for i, f in sorted(reader.failures.items()) if i not in reader.records]
     environments = [Environment(f, n) for f, n in reader.environments.most_common()]
     return Loaded(

@@ -8,6 +8,6 @@ holds other processes off. `tensor_files.py` looks at files of strangers before 
 `docs/schema/`. `syntax_hash.py`, `source_files.py` and `source_hash.py` say what counts of code,
 `source_copies.py` keeps that of users.
 
-May import: choices, errors, regular_file.
+May import: choices, errors, regular_file, system_errors.
 Open first: trial_identity.py
 """

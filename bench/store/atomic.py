@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bench.errors import CannotWrite, UsageError, system_error_of
+from bench.errors import UsageError
+from bench.system_errors import CannotWrite, system_error_of
 
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}  # of file systems that know no flush
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from bench.errors import UsageError
+from bench.system_errors import FULL
 
 _NOT_OURS = {errno.EACCES, errno.EPERM}
-_FULL = {errno.ENOSPC, errno.EDQUOT}  # says nothing about locks, and is told where all of a disk is
 
 
 class LockRefused(UsageError):
@@ -32,8 +32,8 @@ def locked(file: Path, poll_seconds: float = 0.05) -> Iterator[None]:
     try:
         lock.acquire()
     except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise  # it says nothing about locks
         raise LockRefused(_refusal(file, error)) from error
     try:
         yield

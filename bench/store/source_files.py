@@ -11,8 +11,9 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench.errors import UsageError, need_utf8
+from bench.errors import UsageError
 from bench.store import syntax_hash
+from bench.system_errors import need_utf8
 
 Look = Callable[[str], bytes | None]  # from a path below the folder to the file's content
 

@@ -5,6 +5,6 @@ one trial from its specification to its files, which `measurer.py` turns into it
 `reload.py` builds a finished network again, for `export_network.py`, `latency_pass.py` and `verify.py`, which
 holds its record against its files.
 
-May import: choices, data, errors, graph, measure, plan, store, training.
+May import: choices, data, errors, graph, measure, plan, store, system_errors, training.
 Open first: execute.py
 """

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bench.choices import MOST_THREADS, Effort, ProgressStyle
 from bench.data.decoding import MOST_MEGAPIXELS
 from bench.data.processes import available_cores
-from bench.errors import UsageError, need_utf8
+from bench.errors import UsageError
 from bench.plan.data_identity import PlannedData
 from bench.sweep.machine import Machine, device_named
+from bench.system_errors import need_utf8
 
 
 class RunConfig(BaseModel):

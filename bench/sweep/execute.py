@@ -7,14 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.errors import (
-    BenchError,
-    MachineFailed,
-    TrialFailed,
-    UsageError,
-    cannot_write,
-    in_words,
-)
+from bench.errors import BenchError, MachineFailed, TrialFailed, UsageError, in_words
 from bench.measure.handover import clear, hand_over
 from bench.plan.options import method_of, recipe_from
 from bench.store.atomic import whole_file
@@ -35,6 +28,7 @@ from bench.sweep.context import SweepContext
 from bench.sweep.machine import Machine
 from bench.sweep.measurer import InThisProcess, Measurer
 from bench.sweep.trial_inputs import trial_of
+from bench.system_errors import cannot_write
 from bench.training.trial import TrialOutcome, run_method
 
 

@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.errors import FULL, BenchError, UsageError, system_error_of
+from bench.errors import BenchError, UsageError
 from bench.store.atomic import appearing, whole_file
 from bench.sweep.reload import Rebuilt
+from bench.system_errors import FULL, system_error_of
 
 Form = Literal["torch", "onnx"]
 Run = Callable[[Tensor], Tensor]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench.choices import Effort
-from bench.errors import BenchError, MachineFailed, cannot_write
+from bench.errors import BenchError, MachineFailed
 from bench.measure import latency
 from bench.measure.sparse import with_sparse_linear
 from bench.plan.recorded_code import NotRunUnasked
@@ -19,6 +19,7 @@ from bench.store.records import CostRecord, LatencyRecord, LatencySetup, read_co
 from bench.store.results import Results, TrialFolder, write_json
 from bench.sweep.machine import Machine
 from bench.sweep.reload import Rebuilt, rebuilt
+from bench.system_errors import cannot_write
 
 Tell = Callable[[str], None]
 

@@ -25,6 +25,7 @@ from bench.sweep.execute import execute
 from bench.sweep.measurer import Measurer, MeasuringProcess, SharedMeasurer, shared
 from bench.sweep.pending import Pending
 from bench.sweep.progress import Detail, Epoch, Event, Failed, Finished, Note, Reporter, Started
+from bench.system_errors import CannotWrite
 
 Send = Callable[[Event], None]
 Assignment = tuple[TrialSpec, bool]  # and whether its finished record is to be replaced
@@ -120,6 +121,10 @@ def _run_chain(slot: _Slot, chain: list[Assignment], send: Send) -> None:
         slot.context.tell = send_event.note
         try:
             record = execute(slot.context, spec, send_event.epoch, replace, slot.measurer)
+        except CannotWrite as error:
+            if not error.is_of_this_place_alone:
+                raise
+            send_event(Failed(str(error), time.perf_counter() - started))
         except (MachineFailed, LockRefused):  # nor would the next trial get its disk, or its locks
             raise
         except Exception as error:

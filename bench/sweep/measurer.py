@@ -21,20 +21,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from bench.data.processes import end_with_parent
-from bench.errors import (
-    BenchError,
-    ErrorElsewhere,
-    MachineFailed,
-    TrialFailed,
-    cannot_write,
-    in_words,
-)
+from bench.errors import BenchError, ErrorElsewhere, MachineFailed, TrialFailed, in_words
 from bench.measure.record import FreshNetwork, record_of
 from bench.plan.build_network import build, input_shape
 from bench.store.records import ResultRecord, seal
 from bench.store.trial_identity import TrialSpec
 from bench.sweep.config import RunConfig
 from bench.sweep.context import SweepContext
+from bench.system_errors import cannot_write
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 _TRIES = 2  # a process that ends while it measures is started once more

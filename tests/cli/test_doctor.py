@@ -87,6 +87,7 @@ def test_an_unreadable_record_is_named_and_left_by_every_command(
         shell = bench("report", "out", "--format", "md", "--out", "report")
         assert shell.code == 0
         assert f"the record of trial {trial.name} is left out" in shell.err
+        assert "have not run yet" not in shell.err
         assert "magnitude " not in shell.out.replace("random (of magnitude)", "")
         for command in (("show", trial.name), ("export", trial.name, "--to", "torch")):
             shell = bench(*command, "--results", "out")

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench.errors import CannotWrite, UsageError, cannot_write, file_trouble
+from bench.errors import UsageError
 from bench.store.atomic import appearing, whole_file
+from bench.system_errors import CannotWrite, cannot_write, file_trouble
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077], ids=oct)
