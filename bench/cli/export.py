@@ -46,10 +46,8 @@ def export_command(
         export_network.need_onnx()
     registry = Registry(plugins, for_records=True)
     trial = rebuilt(registry, folder)
-    if _has_changed(registry, folder, trial.spec):
-        which = "that was run" if "model" in trial.spec.sources else "of now"
-        click.echo(f"Note: the code of {trial.spec.model} has changed since trial {folder.id} was "
-                   f"run; the network is built with the code {which}", err=True)  # fmt: skip
+    if note := _note_on_code(registry, folder, trial.spec):
+        click.echo(f"Note: {note}", err=True)
     click.echo(f"Exporting {trial.spec.label}", err=True)
     _tell(export_network.export(trial, form, out))
 
@@ -81,22 +79,24 @@ def _take_file(folder: TrialFolder, out: Path) -> None:
                f"{m.file_bytes_dense:,} of its numbers in float32")  # fmt: skip
 
 
-def _has_changed(registry: Registry, folder: TrialFolder, spec: TrialSpec) -> bool:
-    """Return True if a network's code is another now, or may be, than when its trial was run."""
-    model = spec.model
-    if "model" in spec.sources:  # a package of another version was refused
-        now = (
-            file_as_named(registry, spec, "model")
-            if is_source_hash(spec.sources["model"])
-            else None
-        )
-        return now is not None and now.hash != spec.sources["model"]
+def _note_on_code(registry: Registry, folder: TrialFolder, spec: TrialSpec) -> str:
+    """Return what is to be said where a network's code is another now than when its trial was run."""
+    changed = f"the code of {spec.model} has changed since trial {folder.id} was run"
+    if is_source_hash(spec.sources.get("model")):
+        now = file_as_named(registry, spec, "model")
+        is_same = now is None or now.hash == spec.sources["model"]
+        return "" if is_same else f"{changed}; the network is built with the code that was run"
+    if "model" in spec.sources:  # of a package, which would be refused in another version
+        return ""
     try:
-        then = read_sources(folder.path / "spec.json")
-    except RecordError:
-        return True
-    was = then.get("model", "")
-    return not was or is_other_code(was, registry.source_of("models", model))
+        then = read_sources(folder.path / "spec.json").get("model", "")
+    except RecordError as error:
+        return (
+            f"whether {changed} is not known ({error}); the network is built with the code of now"
+        )
+    if then and not is_other_code(then, registry.source_of("models", spec.model)):
+        return ""
+    return f"{changed}; the network is built with the code of now"
 
 
 def _tell(done: "Exported") -> None:

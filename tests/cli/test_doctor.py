@@ -13,6 +13,7 @@ from commands_shell import SMOKE, Bench
 
 from bench.store.records import sealed
 from bench.store.results import file_digest
+from bench.sweep import execute
 
 METHODS = ("--methods", "magnitude", "--datasets", "digits", "--targets", "4", *SMOKE)
 RUN = ("run", *METHODS, "--progress", "off", "--out", "out")
@@ -236,3 +237,24 @@ def test_what_is_no_results_folder_is_said(bench: Bench, tmp_path: Path) -> None
     shell = bench("doctor", "photos")
     assert (shell.code, "is no results folder" in shell.err) == (2, True)
     assert bench("doctor").code == 2
+
+
+def test_a_folder_without_permission_stops_its_own_trial_alone(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = execute.write_json
+
+    def refused(path: Path, value: Any) -> None:
+        if json.loads(json.dumps(value)).get("spec", {}).get("method") == "random":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        usual(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "write_json", refused)
+        shell = bench(*RUN)
+    assert shell.code == 1
+    assert "Trials: 2 finished, 1 failed" in shell.err
+    assert "not run: random" in shell.err
+    assert "Traceback" not in shell.err
+    assert not list(tmp_path.glob("out/trials/*/error.json"))
+    assert bench(*RUN).code == 0  # no --retry-failed is needed
