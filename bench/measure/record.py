@@ -96,7 +96,7 @@ def _check_code(handover: HandoverRecord, fresh: FreshNetwork) -> None:
     changed = [kind for kind in fresh.code if handover.code.get(kind) != fresh.code[kind]]
     if changed:
         raise TrialFailed(
-            f"the code of the {changed[0]} was changed while the trial ran; run the same command again"
+            f"the code of the {changed[0]} was changed while the trial ran; --retry-failed runs it again"
         )
 
 
