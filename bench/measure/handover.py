@@ -16,6 +16,7 @@ from bench.store.records import ControlRecord, CostColumns, HandoverRecord
 from bench.store.results import write_json
 from bench.store.trial_identity import TrialSpec
 from bench.training.evaluation import outputs_of
+from bench.training.loop import under
 from bench.training.method import Control
 from bench.training.network_facts import tensors_of
 from bench.training.trial import TrialOutcome
@@ -60,11 +61,7 @@ def hand_over(
 def read_kept(folder: Path, number: int) -> KeptState:
     """Return a state that the method wanted to be measured beside the final one."""
     tensors = load_file(_kept_file(folder, number))
-
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-    return KeptState(under("model/"), under("mask/"))
+    return KeptState(under("model/", tensors), under("mask/", tensors))
 
 
 def clear(folder: Path) -> None:

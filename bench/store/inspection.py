@@ -246,16 +246,10 @@ class _Inspector:
     def _set_aside(self, path: Path, name: str) -> str:
         if not self.repair:
             return ""
-        home = self.home / "quarantine"
-        number = 1
-        while (home / f"{name}-{number}").exists():
-            number += 1
         try:
-            home.mkdir(exist_ok=True)
-            path.rename(home / f"{name}-{number}")
+            return f"moved to {self.results.move_away(path, 'quarantine', name)}"
         except OSError:
             return ""
-        return f"moved to {home / f'{name}-{number}'}"
 
     def _note(self, kind: Kind, path: Path, what: str, done: str = "") -> None:
         name = path.relative_to(self.home).as_posix()
@@ -277,7 +271,7 @@ def _files(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a run finds where a results folder lies.
+    """The disk, memory and locks that a run finds where a results folder lies.
 
     Attributes:
         free_bytes: of its disk; None where the system does not say.

@@ -107,7 +107,7 @@ class TrialFolder:
 
 @dataclass(frozen=True)
 class Finished:
-    """What became of reading a trial's record.
+    """The outcome of reading a trial's record.
 
     Attributes:
         record: None where there is none that can be used.
@@ -196,11 +196,12 @@ class Results:
     def finished(self, trial_id: str) -> Finished:
         """Read a trial's record, if it is finished; whatever is found, the files stay as they are."""
         folder = self.trial(trial_id)
+        state = folder.status()
         try:
-            if folder.status() == "unreadable":
+            if state == "unreadable":
                 folder.path.stat()  # says why
                 raise RecordUnreadable("its folder cannot be looked into")
-            return Finished(folder.result()) if folder.status() == "finished" else Finished()
+            return Finished(folder.result()) if state == "finished" else Finished()
         except RecordMissing:  # it was moved away just now
             return Finished()
         except (RecordUnreadable, OSError) as error:
@@ -224,13 +225,17 @@ class Results:
 
     def set_aside(self, folder: TrialFolder, home_name: str) -> Path:
         """Move a trial's folder away under a free name, and say where to; nothing is deleted."""
+        return self.move_away(folder.path, home_name, folder.id)
+
+    def move_away(self, path: Path, home_name: str, name: str) -> Path:
+        """Move a file or folder away, and return where to: the name with the first free number."""
         home = self.folder / home_name
         home.mkdir(exist_ok=True)
         number = 1
-        while (home / f"{folder.id}-{number}").exists():
+        while (home / f"{name}-{number}").exists():
             number += 1
-        kept = home / f"{folder.id}-{number}"
-        folder.path.rename(kept)
+        kept = home / f"{name}-{number}"
+        path.rename(kept)
         return kept
 
 

@@ -24,7 +24,7 @@ _UNDO = (
 
 @dataclass(frozen=True)
 class BuiltForm:
-    """What a network was before its method saw it.
+    """The form of one network before its method saw it.
 
     Attributes:
         kinds: the class of each module, by its name.
