@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from bench.errors import UsageError
 from bench.store.json_values import RecordError, RecordMissing, RecordUnreadable
+from bench.store.locks import lock_of
 from bench.store.phase_cache import check_phase
 from bench.store.records import ResultRecord, read_cost, read_environment, read_error, read_spec
 from bench.store.results import Results, TrialFolder, file_digest
 from bench.store.source_copies import SourceCopies, is_source_hash
+from bench.store.trial_identity import is_trial_id
 
 Kind = Literal["damaged", "unreadable", "missing", "left over", "foreign"]
 PROBLEMS: tuple[Kind, ...] = ("damaged", "unreadable")
@@ -34,7 +36,6 @@ _BESIDE_A_RECORD = {"cost.json": read_cost, "env.json": read_environment, "spec.
                     "error.json": read_error}  # fmt: skip
 _OF_A_TRIAL = {*_BESIDE_A_RECORD, "result.json", "log.jsonl", "handover.json"}
 _STALE_SECONDS = 3600.0  # a file that is being written is younger
-_TRIAL_ID = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class _Inspector:
             )
 
     def _trial(self, path: Path) -> None:
-        if not _TRIAL_ID.fullmatch(path.name) or not path.is_dir() or path.is_symlink():
+        if not is_trial_id(path.name) or not path.is_dir() or path.is_symlink():
             self._left_over_or_foreign(path)
             return
         folder = TrialFolder(path)
@@ -238,9 +239,9 @@ class _Inspector:
         locks = self.home / "locks"
         try:
             locks.mkdir(exist_ok=True)
-            with FileLock(locks / f"{folder.id}.lock", timeout=0, fallback_to_soft=False):
+            with lock_of(locks / f"{folder.id}.lock", timeout=0):
                 return f"moved to {self.results.set_aside(folder, 'quarantine')}"
-        except (Timeout, OSError):
+        except (Timeout, OSError, NotImplementedError):
             return ""
 
     def _set_aside(self, path: Path, name: str) -> str:
@@ -309,7 +310,7 @@ def _locks(path: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        with FileLock(path, timeout=0, fallback_to_soft=False):
+        with lock_of(path, timeout=0):
             return ""
     except Timeout:
         return ""  # somebody holds it: locks work

@@ -26,9 +26,7 @@ def locked(file: Path, poll_seconds: float = 0.05) -> Iterator[None]:
     Raises:
         LockRefused: it belongs to another user, or its file system has no locks.
     """
-    # Without flock the library would take the file's existence for a lock: every file that an earlier
-    # run left would be one for ever.
-    lock = FileLock(file, poll_interval=poll_seconds, fallback_to_soft=False)
+    lock = lock_of(file, poll_interval=poll_seconds)
     try:
         lock.acquire()
     except (OSError, NotImplementedError) as error:
@@ -39,6 +37,13 @@ def locked(file: Path, poll_seconds: float = 0.05) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def lock_of(file: Path, poll_interval: float = 0.05, timeout: float = -1) -> FileLock:
+    """Return a lock that only the system's own calls hold."""
+    # Without flock the library would take the file's existence for a lock: every file that an earlier
+    # run left would be one for ever.
+    return FileLock(file, timeout, poll_interval=poll_interval, fallback_to_soft=False)
 
 
 def _refusal(file: Path, error: OSError | NotImplementedError) -> str:

@@ -7,7 +7,6 @@ are optional; fields of newer ones are kept as they are.
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self, TypeAlias, TypeVar
@@ -27,7 +26,7 @@ from bench.store.json_values import (
     read_json,
     what_is_wrong,
 )
-from bench.store.trial_identity import SCHEMA, SpecFields, TrialSpec, canonical
+from bench.store.trial_identity import SCHEMA, SpecFields, TrialSpec, canonical, is_trial_id
 
 OLDEST_TASK = "classification"  # of records from before there were others
 Number: TypeAlias = int | float  # in this order: each stays what it is
@@ -600,6 +599,6 @@ def read_plan(path: Path) -> PlanRecord:
     _refuse_newer(raw, path)
     plan = PlanRecord.checked(raw, path)
     for trial_id in plan.trials:
-        if re.fullmatch("[0-9a-f]{12}", trial_id) is None:
+        if not is_trial_id(trial_id):
             raise RecordError(f"trials has {in_words(trial_id)} where an id should be", path)
     return plan

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import get_type_hints
@@ -14,6 +15,12 @@ from bench.choices import Budget, Coupling
 from bench.store.json_values import AnyJson, Json, JsonObject, RecordError, what_is_wrong
 
 SCHEMA = 1
+_ID = re.compile(r"[0-9a-f]{12}")
+
+
+def is_trial_id(name: str) -> bool:
+    """Return True for what can be the id of a trial, and the name of its folder."""
+    return _ID.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
